@@ -12,7 +12,7 @@ from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.config.suitable import check_pipeline, check_scheduler
 from gazetteer.diffusion.denoisers.adapter import Adapter
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of_index
-from gazetteer.diffusion.denoisers.sizes import latent_size
+from gazetteer.diffusion.denoisers.sizes import latent_size, text_width
 from gazetteer.diffusion.denoisers.usual import Usual
 from gazetteer.diffusion.load import ModelConfig, loading, read_index
 from gazetteer.diffusion.schedule import rehearsed
@@ -126,7 +126,8 @@ def check_model(config: ModelConfig, generation: GenerationConfig) -> dict[str, 
         scheduler = kind.from_pretrained(whole.source, subfolder="scheduler", **whole.options)
     size = adapter.latent_size(inside, generation.height, generation.width, adapter.scale(whole.vae))
     setting = adapter.timesteps(scheduler, generation.steps, inside, size)
-    rehearsed(scheduler, generation.steps, adapter is UNET, **setting)
+    unseeded = "" if adapter.seeds_steps else str(whole.index["_class_name"])
+    rehearsed(scheduler, generation.steps, adapter is UNET, unseeded, **setting)
     ports = dict.fromkeys(site.port for site in generation.sites)
     return {port.block: adapter.check(whole.network, Port(*port)) for port in ports}
 
@@ -161,8 +162,7 @@ def describe(unet: Any) -> list[Block]:
     settings = unet.config
     height, width = latent_size(settings)
     latents = torch.empty(1, settings.in_channels, height, width, device="meta")
-    words = settings.cross_attention_dim
-    states = torch.empty(1, 77, words if isinstance(words, int) else max(words), device="meta")
+    states = torch.empty(1, 77, text_width(settings), device="meta")
     more: dict[str, Any] = {}
     if settings.addition_embed_type == "text_time":
         # SDXL: six numbers say size and crop, the rest of the width is the pooled text

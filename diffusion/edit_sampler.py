@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import TEXT, Site
 from gazetteer.data.inputs.edits import STAGES, Edit
-from gazetteer.diffusion.denoisers.registry import network
+from gazetteer.diffusion.denoisers.registry import device_of
 from gazetteer.diffusion.draw import pictures_of
 from gazetteer.diffusion.generate import SPARE, Generator
 from gazetteer.diffusion.resume import can_resume, coarse_stride, keep_latents, resumed_at
@@ -71,7 +71,9 @@ class EditSampler:
         """
         self.generator, self.pipe, self.saes = generator, generator.pipe, saes
         self.batch_size, self.cache = batch_size, cache
-        self._fitting = FittingBatch("sampling edited pictures", "batch_size", batch_size, SPARE)
+        self._fitting, self._alone = (
+            FittingBatch("sampling edited pictures", "batch_size", size, SPARE) for size in (batch_size, 1)
+        )
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.schedule = generator.schedule
         resumes = can_resume(self.pipe)
@@ -109,7 +111,9 @@ class EditSampler:
                 output = self._call(batch, latents, "np")
             return list(pictures_of(output))
 
-        return list(chain.from_iterable(self._fitting.over(len(starts), drawn)))
+        words = any(target.stream == TEXT for own in edits for edit in own for target in edit.targets)
+        fitting = self._alone if words and self.generator.adapter.ragged else self._fitting
+        return list(chain.from_iterable(fitting.over(len(starts), drawn)))
 
     def prepare(self, starts: Sequence[Start]) -> None:
         """Sample whole what is not cached yet, for the latents at each stage's first step."""
@@ -127,7 +131,6 @@ class EditSampler:
 
     def _sample_whole(self, starts: Sequence[Start], decode: bool) -> None:
         noise = self.generator.latents([self.generator.noise(start.seed) for start in starts])
-        noise = noise.to(network(self.pipe).device)  # type: ignore[arg-type]
         latents_of: dict[int, Tensor] = {}
         pictures: list[Picture | None] = [None] * len(starts)
         if decode or any(self.first.values()):
@@ -148,7 +151,7 @@ class EditSampler:
         generators = [torch.Generator("cpu").manual_seed(start.seed) for start in starts]
         for start, own in zip(starts, generators, strict=True):
             self.generator.noise(start.seed, own)
-        with torch.autocast(latents.device.type, self.dtype, enabled=self.dtype == torch.bfloat16):
+        with torch.autocast(device_of(self.pipe).type, self.dtype, enabled=self.dtype == torch.bfloat16):
             return self.pipe(
                 latents=latents,
                 generator=generators,

@@ -20,6 +20,7 @@ from gazetteer.data.inputs.model_files import why_not_loaded
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.config.suitable import check_scheduler
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of_index
+from gazetteer.diffusion.denoisers.sizes import text_width
 from gazetteer.diffusion.load import ModelConfig, check_path
 from gazetteer.diffusion.runtime.notices import without_notices
 
@@ -83,7 +84,7 @@ def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0)
         sampler = getattr(diffusers, name).from_pretrained(path, subfolder="scheduler", **options)
         words = adapter.words(index)
         texts = [_text(path, part, options, words) for part in parts if part.startswith("text_encoder")]
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:  # or a library is not here
         raise InputError(why_not_loaded("text-to-image model", path, error, "read from its configurations")) from error
     scale = adapter.scale(vae.config)
     rows, columns = adapter.latent_size(network.config, height, width, scale)
@@ -157,7 +158,7 @@ def _part(cls: Any, path: str, name: str, options: dict[str, str]) -> Any:
 
 def _conditions(unet: Any, tokens: int) -> dict[str, Any]:
     """What a U-Net is given beside latents and time, of the right shapes for one picture."""
-    given: dict[str, Any] = {"encoder_hidden_states": torch.empty(1, tokens, _width(unet), device="meta")}
+    given: dict[str, Any] = {"encoder_hidden_states": torch.empty(1, tokens, text_width(unet.config), device="meta")}
     if unet.config.addition_embed_type == "text_time":  # SDXL
         times = 6 * unet.config.addition_time_embed_dim
         pooled = unet.config.projection_class_embeddings_input_dim - times
@@ -165,11 +166,6 @@ def _conditions(unet: Any, tokens: int) -> dict[str, Any]:
             "text_embeds": torch.empty(1, pooled, device="meta"), "time_ids": torch.empty(1, 6, device="meta"),
         }  # fmt: skip
     return given
-
-
-def _width(unet: Any) -> int:
-    width = unet.config.cross_attention_dim
-    return int(width[0] if isinstance(width, (list, tuple)) else width)
 
 
 def _text(path: str, name: str, options: dict[str, str], most: int | None) -> tuple[int, int]:

@@ -73,7 +73,8 @@ class Generator:
         self._scale = getattr(pipe, "vae_scale_factor", 8) if self._unet else self.adapter.scale(pipe.vae.config)
         self.latent_size = self.adapter.latent_size(inside, config.height, config.width, self._scale)
         self._setting = self.adapter.timesteps(pipe.scheduler, config.steps, inside, self.latent_size)
-        self.schedule = rehearsed(pipe.scheduler, config.steps, self._unet, **self._setting)
+        unseeded = "" if self.adapter.seeds_steps else name
+        self.schedule = rehearsed(pipe.scheduler, config.steps, self._unet, unseeded, **self._setting)
         self.moments = {site: self.schedule.moment(site.t) for site in config.sites}
         self._sites_at: dict[tuple[Port, int, str], list[Site]] = {}
         for site in config.sites:

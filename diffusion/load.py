@@ -57,8 +57,8 @@ class ModelConfig:
     device: str = device_setting(Effect.PICTURES, default="cpu")
     scheduler: Annotated[str, OneOf(("", "ddim"))] = setting(
         Effect.PICTURES,
-        "``ddim`` replaces the model's scheduler by DDIM with the same noise schedule (the paper's sampler); "
-        "empty keeps the model's own.",
+        "``ddim`` replaces the model's scheduler by DDIM with the same noise schedule (the paper's sampler), if that "
+        "is one of betas; empty keeps the model's own.",
         default="",
     )
     safety_checker: bool = setting(

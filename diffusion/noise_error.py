@@ -2,8 +2,9 @@
 
 For a picture x_0 of the model itself and noise ε, x_t is what its sampler noises to t: √ā x_0 + √(1−ā) ε, or of flow
 matching (1 − σ) x_0 + σ ε. The error is the training's loss of one guidance branch, mean((ε̂ − ε)²), or of flow matching
-mean((v̂ − (ε − x_0))²): as it is, and with the update (or output) of the image stream replaced by the SAE's
-reconstruction, by zero, and by its mean.
+mean((v̂ − (ε − x_0))²); of models in EDM's form, whose output F means D = c_skip x_t + c_out F, ε̂ = (x_t − D) / σ. It
+is taken as it is, and with the update (or output) of the image stream replaced by the SAE's reconstruction, by zero,
+and by its mean.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from gazetteer.data.core.sites import TEXT, Port, Site
 from gazetteer.diffusion.capture import cells
 from gazetteer.diffusion.denoisers.registry import network
 from gazetteer.diffusion.generate import Generator
-from gazetteer.diffusion.noised import Noised, initial_scale, visiting
+from gazetteer.diffusion.noised import Noised, by_place, initial_scale, visiting
 from gazetteer.diffusion.schedule import samples_flows
 from gazetteer.diffusion.watch import Passing, hooked, patched, watched
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
@@ -110,8 +111,7 @@ class _Passes:
         self.kind = _predicted(pipe.scheduler)
         clean = self._sampled(seed)
         generator.set_timesteps()
-        timesteps = [int(pipe.scheduler.timesteps[place]) for place in places]
-        noises = [generator.noise(seed + 1 + timestep) for timestep in timesteps]
+        noises = [generator.noise(by_place(seed, place + 1)) for place in places]  # none is the picture's own
         self.noises = [generator.adapter.stepped(pipe, noise).to(clean) for noise in noises]
         each = zip(places, self.noises, strict=True)
         self.states = [Noised(pipe.scheduler, place, clean, noise) for place, noise in each]
@@ -204,7 +204,9 @@ class _Passes:
 
     def _error(self, visit: int, predicted: Tensor) -> float:
         noise, made = self.noises[visit].float(), predicted.float()
-        if self.kind == "v_prediction":
+        if self.kind == "edm":
+            made = self.states[visit].noise_in(made)
+        elif self.kind == "v_prediction":
             signal, sigma = self.scales[visit]
             made = signal * made + sigma * self.states[visit].read(self.states[visit].noisy).float()
         target = noise - self.clean.float() if self.kind == "flow" else noise
@@ -212,7 +214,7 @@ class _Passes:
 
 
 def _predicted(scheduler: Any) -> str:
-    """What a sampler takes the network's output for: ``epsilon``, ``v_prediction`` or ``flow``."""
+    """What a sampler takes the network's output for: ``epsilon``, ``v_prediction``, ``edm`` or ``flow``."""
     name, kind = type(scheduler).__name__, scheduler.config.get("prediction_type")
     if samples_flows(name) or kind == "flow_prediction":
         return "flow"
@@ -221,7 +223,7 @@ def _predicted(scheduler: Any) -> str:
             f"Loss recovered needs a model that predicts noise or velocity (epsilon, v_prediction, flow matching), not "
             f"{kind} of {name}; set sae.recover=0 to leave it out."
         )
-    return str(kind)
+    return "edm" if hasattr(scheduler, "precondition_outputs") else str(kind)
 
 
 def _of(output: Any, rows: Sequence[int]) -> Any:

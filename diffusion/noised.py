@@ -22,6 +22,7 @@ from torch import Tensor
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port, Site
 from gazetteer.diffusion.capture import capture, cells
+from gazetteer.diffusion.denoisers.registry import device_of
 from gazetteer.diffusion.draw import tokens_cut
 from gazetteer.diffusion.generate import BatchCodes, Generator, OnSite, Picture
 from gazetteer.diffusion.watch import Call, patched
@@ -79,7 +80,7 @@ def encoded(generator: Generator, image: NDArray[np.uint8]) -> Tensor:
     vae: Any = getattr(pipe, "vae", None)
     if not hasattr(vae, "encode"):
         raise InputError(f"{type(pipe).__name__} has no autoencoder that given pictures could be encoded with.")
-    pixels = torch.from_numpy(np.array(image)).to(vae.device, vae.dtype).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(np.array(image)).to(device_of(pipe), vae.dtype).permute(2, 0, 1)[None]
     try:
         latents = generator.adapter.encoded(vae, pixels / 127.5 - 1.0)
     except AttributeError as error:
@@ -196,7 +197,7 @@ class Noised:
 
     def __init__(self, scheduler: Any, place: int, clean: Tensor, noise: Tensor) -> None:
         """clean, noise: latents, as [pictures, channels, h, w] or as the sampler takes them."""
-        self._own = copy.deepcopy(scheduler)  # samplers that scale by σ remember where they are
+        self._place, self._own = place, copy.deepcopy(scheduler)  # samplers that scale by σ remember where they are
         if hasattr(self._own, "set_begin_index"):  # several steps may share a timestep
             self._own.set_begin_index(place)
         self.timestep: Tensor = self._own.timesteps[place]
@@ -214,3 +215,10 @@ class Noised:
             return sample
         scaled: Tensor = self._own.scale_model_input(sample, self.timestep)
         return scaled
+
+    def noise_in(self, output: Tensor) -> Tensor:
+        """The noise that a denoiser in EDM's form (Karras et al. 2022, eq. 7) sees in `noisy`, from its output."""
+        noisy = self.noisy.float()
+        sigma = self._own.sigmas[self._place].to(noisy)
+        denoised: Tensor = self._own.precondition_outputs(noisy, output.float(), sigma)
+        return (noisy - denoised) / sigma

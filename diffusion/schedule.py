@@ -29,6 +29,14 @@ def samples_flows(scheduler: str) -> bool:
     return scheduler.startswith("FlowMatch")
 
 
+def states_betas(kind: Any) -> bool:
+    """Whether a scheduler class of diffusers says by betas what is noise at a timestep, as DDIM does.
+
+    One that needs a library which is not installed is taken to.
+    """
+    return "_backends" in vars(kind) or "beta_start" in inspect.signature(kind.__init__).parameters
+
+
 def has_step(window: Sequence[float], steps: int) -> bool:
     """Whether an edit of a window acts at all in a generation of so many sampler steps: few leave some without one."""
     edit = Edit(concept="-", window=tuple(window))
@@ -109,11 +117,12 @@ FLOW_NEEDED = ("set_timesteps", "step", "timesteps", "order")
 """What pipelines of flow matching ask of a scheduler."""
 
 
-def rehearsed(scheduler: Any, steps: int, unet: bool = True, **setting: Any) -> Schedule:
+def rehearsed(scheduler: Any, steps: int, unet: bool = True, unseeded: str = "", **setting: Any) -> Schedule:
     """Set a scheduler's timesteps, after a rehearsal of its steps without a model.
 
     Args:
         unet: whether the pipeline draws with a U-Net, and asks of any sampler what Stable Diffusion's do.
+        unseeded: the pipeline's class, if it hands no generator to the sampler's steps.
         setting: how the pipeline sets its timesteps; by the number of steps alone where nothing is given.
 
     Raises:
@@ -122,7 +131,8 @@ def rehearsed(scheduler: Any, steps: int, unet: bool = True, **setting: Any) -> 
     """
     name = type(scheduler).__name__
     needed = NEEDED if unet or not samples_flows(name) else FLOW_NEEDED
-    instead = "; model.scheduler=ddim takes DDIM in its place" if needed == NEEDED else ""
+    fits = needed == NEEDED and states_betas(type(scheduler))
+    instead = "; model.scheduler=ddim takes DDIM in its place" if fits else ""
     missing = [attribute for attribute in needed if not hasattr(scheduler, attribute)]
     if missing:
         raise InputError(
@@ -131,15 +141,16 @@ def rehearsed(scheduler: Any, steps: int, unet: bool = True, **setting: Any) -> 
         )
     try:
         scheduler.set_timesteps(**(setting or {"num_inference_steps": steps}))
-        first, second = (_rehearsal(scheduler, seed) for seed in (0, 1))
+        first, second = (_rehearsal(scheduler, seed, not unseeded) for seed in (0, 1))
     except Exception as error:  # whatever a sampler may throw that was made for other pipelines
         raise InputError(
             f"The sampler {name} cannot draw pictures in {steps} steps ({first_line(error)}){instead}."
         ) from error
     if not torch.equal(first, second):
+        why = f" ({unseeded} does not hand the seed's generator to its steps)" if unseeded else ""
         raise InputError(
-            f"The sampler {name} draws noise that does not belong to a picture's seed, so that no picture could be "
-            f"drawn twice{instead}."
+            f"The sampler {name} draws noise that does not belong to a picture's seed{why}, so that no picture could "
+            f"be drawn twice{instead or '; name the model with a sampler that draws none'}."
         )
     schedule = Schedule.of(scheduler)
     if any(later > earlier for earlier, later in zip(schedule.timesteps, schedule.timesteps[1:], strict=False)):
@@ -147,17 +158,19 @@ def rehearsed(scheduler: Any, steps: int, unet: bool = True, **setting: Any) -> 
     return schedule
 
 
-def _rehearsal(scheduler: Any, seed: int) -> Tensor:
+def _rehearsal(scheduler: Any, seed: int, seeded: bool) -> Tensor:
     """What a copy of the scheduler makes of noise with a model that predicts a tenth of its input, [1, 4, 2, 2].
 
-    seed: of torch's own random numbers, which must not matter.
+    Args:
+        seed: of torch's own random numbers, which must not matter.
+        seeded: whether its steps are handed a generator.
     """
     own = copy.deepcopy(scheduler)
     for patched in ("step", "set_timesteps"):  # by whoever watches the pipeline meanwhile
         vars(own).pop(patched, None)
     generator = torch.Generator("cpu").manual_seed(0)
     takes = inspect.signature(own.step).parameters
-    extra: dict[str, Any] = {"generator": [generator]} if "generator" in takes else {}
+    extra: dict[str, Any] = {"generator": [generator]} if seeded and "generator" in takes else {}
     x = torch.randn((1, 4, 2, 2), generator=generator) * getattr(own, "init_noise_sigma", 1.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -23,7 +23,7 @@ from gazetteer.data.core.sites import Port, Site
 from gazetteer.data.inputs.edits import Edit, Target
 from gazetteer.diffusion.capture import cells, check_inputs
 from gazetteer.diffusion.changes import Action, changes_of, rows_of
-from gazetteer.diffusion.denoisers.registry import adapter_of, network
+from gazetteer.diffusion.denoisers.registry import adapter_of, device_of, network
 from gazetteer.diffusion.schedule import Schedule
 from gazetteer.diffusion.watch import Hook, Passing, hooked, watched
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
@@ -134,8 +134,7 @@ def _actions(pipe: Any, edits: Sequence[Edit], saes: Saes | str | Path | None) -
     if saes is None or isinstance(saes, str | Path):
         if wanted and saes is None:
             raise InputError("Edits with features need the autoencoders they belong to.")
-        device = next(denoiser.parameters()).device
-        saes = load_site_saes(saes, wanted, device=device) if wanted and saes is not None else {}
+        saes = load_site_saes(saes, wanted, device=device_of(pipe)) if wanted and saes is not None else {}
     given = next((t.site for edit in edits for t in edit.targets if t.site.signal == "input"), None)
     if given is not None:
         raise InputError(

@@ -95,7 +95,8 @@ class Edit:
             inside, whether they fire or not (with a negative strength: adds half of what is taken inside), ``keep``
             changes nothing; empty: ``remove``, and ``keep`` with a negative strength, which takes away inside alone.
         window: low, high: acts at the sampler steps with low < t ≤ high, and at t = 0 when low is 0.
-        branch: ``cond``, ``uncond``, or ``both``: the change of the cond half, subtracted from the uncond half.
+        branch: ``cond``, ``uncond``, or ``both``: the change of the cond half, subtracted from the uncond half (in the
+            image stream alone: the halves hold other words).
         blocks: for `concept` and `word`, in which blocks; empty: all that are labelled.
         t: for `concept` and `word`, of the autoencoders whose features are added, at every step of the window; None:
             nearest to the window's middle. Halfway, features have more names than at the first step, and work there.
@@ -154,6 +155,11 @@ class Edit:
                 raise InputError(
                     f"The edit of {self.name!r} has a region, but the {target.stream} stream of {target.block} holds "
                     "words, which lie nowhere in the picture; leave out the region."
+                )
+            if target.stream != IMAGE and self.branch == "both":
+                raise InputError(
+                    f"The edit of {self.name!r} acts on both branches, but the {target.stream} stream of "
+                    f"{target.block} holds other words in each; say branch: cond."
                 )
             if target.vector and self.unit in SAE_UNITS:
                 raise InputError(f"The unit {self.unit} needs features; a vector has none.")

@@ -6,7 +6,7 @@ from itertools import product
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Count, Effect, Natural, setting, settings
-from gazetteer.data.core.sites import BRANCHES, SIGNALS, STREAMS, Site
+from gazetteer.data.core.sites import BRANCHES, SIGNALS, STREAMS, TEXT, Site
 
 
 @settings("generation")
@@ -21,8 +21,8 @@ class GenerationConfig:
     )
     true_guidance: float = setting(
         Effect.PICTURES,
-        "Of models whose guidance is distilled (FLUX.1), the scale of true guidance, in a second call a step; "
-        "1 or less: none.",
+        "Of FLUX.1, whose guidance is distilled, the scale of true guidance, in a second call a step; 1 or less: none. "
+        "Other models are refused with it.",
         default=1.0,
         late=True,
     )
@@ -67,6 +67,11 @@ class GenerationConfig:
             raise InputError(
                 f"generation.branches asks for uncond, but guidance {self.guidance} turns it off; "
                 "raise the guidance above 1 or drop uncond."
+            )
+        if "uncond" in self.branches and TEXT in self.streams:  # padding, and as much as another prompt has words
+            raise InputError(
+                "The text stream of the uncond branch holds no words of the prompt; set generation.branches=[cond] "
+                "beside generation.streams, and take the image stream of both branches in a run of its own."
             )
         for name in ("blocks", "streams", "signals", "branches"):
             values = getattr(self, name)

@@ -9,13 +9,21 @@ from typing import Any
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.denoisers.adapter import Adapter
-from gazetteer.diffusion.schedule import samples_flows
+from gazetteer.diffusion.schedule import samples_flows, states_betas
 
 CALLED_WITH = ("prompt", "latents", "generator", "num_inference_steps", "guidance_scale", "output_type")
 """What a pipeline is called with; one that takes less draws its own noise, or draws from something else than text."""
 
 FURTHER = {"pag_scale": "perturbed attention", "sag_scale": "self-attention guidance"}
 """Guidance by passes of the denoiser that are no branch, by what pipelines with it take."""
+
+
+def lacking(kind: Any) -> str:
+    """Which libraries a class of diffusers needs that are not installed, as pip takes them; empty where it is whole."""
+    from diffusers.utils.import_utils import BACKENDS_MAPPING
+
+    wanted = vars(kind).get("_backends", ())  # of what stands in the place of classes that cannot be imported
+    return " ".join(name for name in wanted if name in BACKENDS_MAPPING and not BACKENDS_MAPPING[name][0]())
 
 
 def check_class(name: str) -> None:
@@ -25,6 +33,9 @@ def check_class(name: str) -> None:
     kind = getattr(diffusers, name, None)
     if kind is None:
         raise InputError(f"The model's pipeline is a {name}, which this version of diffusers does not have.")
+    absent = lacking(kind)
+    if absent:
+        raise InputError(f"The model's pipeline is a {name}, which needs {absent}: pip install {absent}.")
     takes = inspect.signature(kind.__call__).parameters
     if "image" in takes:
         raise InputError(
@@ -57,6 +68,10 @@ def check_unet(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> None:
         )
     if unet.get("class_embed_type") is not None or unet.get("num_class_embeds") is not None:
         raise InputError("The U-Net wants a class or noise level beside the text, which no prompt can give it.")
+    if unet.get("encoder_hid_dim_type") not in (None, "text_proj"):
+        raise InputError(
+            f"The U-Net wants {unet['encoder_hid_dim_type']} beside the text, which no prompt can give it."
+        )
     if unet.get("addition_embed_type") not in (None, "text", "text_time"):
         raise InputError(f"The U-Net wants {unet['addition_embed_type']} beside the text, which no prompt can give it.")
 
@@ -79,10 +94,19 @@ def check_pipeline(
 
 
 def check_scheduler(scheduler: str, index: Mapping[str, Any], adapter: Adapter) -> None:
-    """Raise InputError where DDIM is asked for in the place of a sampler of flow matching."""
+    """Raise InputError where DDIM is asked for in the place of a sampler whose noise schedule it cannot have."""
+    import diffusers
+
     own = str((index.get("scheduler") or ("", ""))[1])
-    if scheduler == "ddim" and (samples_flows(own) or getattr(adapter, "flows", False)):
+    if scheduler != "ddim":
+        return
+    if samples_flows(own) or getattr(adapter, "flows", False):
         raise InputError(
             f"model.scheduler=ddim does not fit a {index.get('_class_name')}, which is sampled by flow matching "
             f"({own}); leave model.scheduler empty."
+        )
+    if (kind := getattr(diffusers, own, None)) is not None and not states_betas(kind):
+        raise InputError(
+            f"model.scheduler=ddim takes over a noise schedule of betas, and {own} has none: its model was trained on "
+            "another; leave model.scheduler empty."
         )

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
@@ -102,6 +103,8 @@ class Adapter(ABC):
         inputs: the names under which the network is called with latents and time.
         shared: further arguments that all inputs of a batch have in common.
         attributed: whether attribution knows its objectives.
+        ragged: whether prompts of a batch have text streams of several lengths, so that words need calls of one prompt.
+        seeds_steps: whether its pipelines hand the pictures' generators to the sampler's steps.
     """
 
     part: ClassVar[str]
@@ -111,6 +114,8 @@ class Adapter(ABC):
     inputs: ClassVar[tuple[str, str]] = ("hidden_states", "timestep")
     shared: ClassVar[tuple[str, ...]] = ()
     attributed: ClassVar[bool] = False
+    ragged: ClassVar[bool] = False
+    seeds_steps: ClassVar[bool] = True
 
     # Blocks
 
@@ -192,11 +197,15 @@ class Adapter(ABC):
 
     # A generation
 
-    @abstractmethod
     def check_guidance(
         self, network: Mapping[str, Any], index: Mapping[str, Any], generation: GenerationConfig
     ) -> None:
-        """Raise InputError for a branch that a network of this configuration, in a pipeline of that, does not run."""
+        """Raise InputError for a branch that a network of this configuration, in a pipeline of that, does not run, or a
+        scale of guidance that it does not hear."""
+        if generation.true_guidance > 1.0:
+            raise InputError(
+                f"generation.true_guidance is heard by FLUX.1 alone; for a {self.kind} set generation.guidance."
+            )
 
     def usual(self, network: Mapping[str, Any], index: Mapping[str, Any]) -> Usual:
         """Steps and guidance of a network of this configuration where nothing is asked for."""
@@ -240,9 +249,14 @@ class Adapter(ABC):
     def encoded(self, vae: Any, pixels: Tensor) -> Tensor:
         """Pictures [batch, 3, H, W] of -1 to 1 as the latents [batch, channels, h, w] that the denoiser is trained on;
         raises AttributeError for a VAE that encodes nothing, or whose configuration does not state its scale."""
+        latents = latents_of(vae, pixels)
+        stated = [getattr(vae.config, name, None) for name in ("latents_mean", "latents_std")]
+        if None not in stated:  # channel by channel, as SDXL's pipeline undoes it
+            mean, deviation = (torch.tensor(values).view(1, -1, 1, 1).to(latents) for values in stated)
+            return (latents - mean) * vae.config.scaling_factor / deviation
         shift = getattr(vae.config, "shift_factor", None) or 0.0
-        latents: Tensor = (latents_of(vae, pixels) - shift) * vae.config.scaling_factor
-        return latents
+        scaled: Tensor = (latents - shift) * vae.config.scaling_factor
+        return scaled
 
     def decoded(self, latents: Tensor) -> Tensor:
         """Latents [batch, channels, h, w] as the VAE's decoder takes them."""

@@ -44,6 +44,7 @@ class Flux2Adapter(Instructed, JoinedAdapter):
         self, network: Mapping[str, Any], index: Mapping[str, Any], generation: GenerationConfig
     ) -> None:
         """The prompt alone in dev, and in a klein that is distilled."""
+        super().check_guidance(network, index, generation)
         if "uncond" in generation.branches and self._inside(index):
             raise InputError(
                 "This FLUX.2 carries its guidance inside (it is distilled) and never runs without the prompt; set "

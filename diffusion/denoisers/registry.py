@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from gazetteer.data.core.errors import InputError
@@ -86,3 +87,9 @@ def unsupported(name: str) -> InputError:
 def network(model: Any) -> nn.Module:
     """The denoiser whose modules run, of a pipeline or inside the wrapper of torch.compile."""
     return network_of(model, adapter_of(model))
+
+
+def device_of(pipe: Any) -> torch.device:
+    """Where a pipeline's networks work, wherever offloading keeps their weights meanwhile."""
+    device: torch.device | None = getattr(pipe, "_execution_device", None)
+    return device or next(network(pipe).parameters()).device

@@ -38,6 +38,7 @@ class PixArtAdapter(TransformerAdapter):
     pipelines = ("PixArtSigmaPipeline", "PixArtAlphaPipeline")
     networks = ("PixArtTransformer2DModel",)
     kind = "PixArt transformer"
+    seeds_steps = True
     lists = ALONE
     flows = False
 
@@ -77,6 +78,7 @@ class HunyuanAdapter(TransformerAdapter):
     pipelines = ("HunyuanDiTPipeline",)
     networks = ("HunyuanDiT2DModel",)
     kind = "HunyuanDiT transformer"
+    seeds_steps = True
     lists = MappingProxyType({"blocks": Streams(parts=INSIDE)})
     flows = False
 
@@ -117,6 +119,7 @@ class SanaAdapter(TransformerAdapter):
     pipelines = ("SanaPipeline",)
     networks = ("SanaTransformer2DModel",)
     kind = "Sana transformer"
+    seeds_steps = True
     lists = MappingProxyType(
         {"transformer_blocks": Streams(parts={"attn1": Streams(), "attn2": Streams()})}  # what follows is convolutions
     )
@@ -173,6 +176,7 @@ class Lumina2Adapter(TwoCalls, Instructed, TransformerAdapter):
     pipelines = ("Lumina2Pipeline",)
     networks = ("Lumina2Transformer2DModel",)
     kind = "Lumina 2 transformer"
+    ragged = True
     lists = MappingProxyType({"layers": Streams(joined="first", parts={"attn": FIRST, "feed_forward": FIRST})})
 
     def instructions(self, pipe: Any) -> Instructions:

@@ -1,4 +1,4 @@
-"""Sizes of pictures in latent cells."""
+"""Sizes of pictures in latent cells, and of the text beside them."""
 
 from __future__ import annotations
 
@@ -37,3 +37,11 @@ def latent_size(
             raise InputError(f"The denoiser does not state the size of its pictures; set generation.{name} in px.")
         cells.append(asked // scale if asked else int(side))
     return cells[0], cells[1]
+
+
+def text_width(config: Any) -> int:
+    """Channels of the text that a U-Net of a configuration is given: what it projects first (Kolors), or attends to."""
+    if config.encoder_hid_dim_type == "text_proj":
+        return int(config.encoder_hid_dim)
+    width = config.cross_attention_dim
+    return int(width if isinstance(width, int) else max(width))

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.denoisers.adapter import (
     Adapter,
     BlockCall,
@@ -66,6 +65,7 @@ class TransformerAdapter(Adapter):
     """
 
     part = "transformer"
+    seeds_steps: ClassVar[bool] = False
     lists: ClassVar[Mapping[str, Streams]]
     flows: ClassVar[bool] = True
     packs: ClassVar[int] = 1
@@ -168,11 +168,6 @@ class TransformerAdapter(Adapter):
         return TokenGrid(latents.shape[-2] // patch, latents.shape[-1] // patch)
 
     # A generation
-
-    def check_guidance(
-        self, network: Mapping[str, Any], index: Mapping[str, Any], generation: GenerationConfig
-    ) -> None:
-        """Both branches run wherever guidance is above 1."""
 
     def latent_size(self, config: Mapping[str, Any], height: int, width: int, scale: int) -> tuple[int, int]:
         """A multiple of the patch."""

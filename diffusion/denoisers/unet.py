@@ -71,6 +71,7 @@ class UNetAdapter(Adapter):
         self, network: Mapping[str, Any], index: Mapping[str, Any], generation: GenerationConfig
     ) -> None:
         """Distilled U-Nets are told the guidance scale and run the prompt alone."""
+        super().check_guidance(network, index, generation)
         if network.get("time_cond_proj_dim") is not None and "uncond" in generation.branches:
             raise InputError(
                 "The U-Net is told the guidance scale (it is distilled, as LCM models are) and never runs without the "

@@ -18,7 +18,7 @@ from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.activation_dataset import heldout_images
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.denoisers.registry import network
+from gazetteer.diffusion.denoisers.registry import device_of
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.diffusion.noise_error import MEASURED, NoiseErrors, mean_errors, measurable, noise_errors
@@ -105,7 +105,7 @@ class RecoverWorker:
         if self._ready is None:
             use_threads(self.threads)
             pipe: Any = load_pipeline(self.model)
-            saes = load_site_saes(self.saes, self.sites, next(network(pipe).parameters()).device)
+            saes = load_site_saes(self.saes, self.sites, device_of(pipe))
             stated = {site: read_config(Path(self.saes) / site.slug).get("mean") for site in self.sites}
             means = {site: torch.tensor(mean) for site, mean in stated.items() if mean}
             self._ready = Generator(pipe, self.generation), saes, means

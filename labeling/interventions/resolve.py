@@ -31,6 +31,10 @@ MIN_PICTURES = 5
 """A word must stand in so many discovery prompts, and be missing from as many, before features are sought for it."""
 
 
+WRITTEN = ("update", "output")
+"""Signals that edits act on, in the order in which one of a block is taken."""
+
+
 class NotCarriedError(InputError):
     """No feature carries a concept at the sites of an edit."""
 
@@ -71,7 +75,7 @@ class Resolver:
         return self._codes[site]
 
     def resolve(self, edit: Edit, top: int = 0) -> Edit:
-        """The edit with targets: in each block one site of the edit's branch (`sites_for`).
+        """The edit with targets: in each block and stream one site of the edit's branch (`sites_for`).
 
         With the choice ``labels`` a concept's features are those with it as their best trusted label (or, where there
         are none, as any trusted label), by `dataset_iou` − `null_iou`, and count alike: at unit length by the unit
@@ -138,15 +142,23 @@ class Resolver:
 
 
 def sites_for(edit: Edit, run: RunFolder) -> list[Site]:
-    """One site a block: the edit's branch (cond for ``both``), its t or else that nearest to its window's middle.
+    """One site a block and stream: the edit's branch (cond for ``both``), its t or else that nearest to its window's
+    middle; of what the block writes, the update where that is heard, or else the output: one change, made once.
 
-    Of a concept, and where the edit has a region, those of the image stream: words lie nowhere in the picture.
+    Of a concept, and where the edit has a region, those of the image stream: words lie nowhere in the picture. So where
+    it acts on both branches, which hold other words.
+
+    Raises:
+        InputError: an unknown block, a run without an image stream where it takes one, or of inputs alone.
     """
-    sites = run_sites(run)
-    if edit.concept or not edit.region.everywhere:
+    sites = [site for site in run_sites(run) if site.signal in WRITTEN]
+    if not sites:
+        raise InputError(f"{run.path} hears what blocks are given; edits act on what they write (update, output).")
+    if edit.concept or not edit.region.everywhere or edit.branch == "both":
         sites = [site for site in sites if site.stream == IMAGE]
         if not sites:
-            raise InputError(f"{run.path} listens to no image stream, where {edit.name!r} could be placed.")
+            why = "could be placed" if edit.branch != "both" else "could act on both branches"
+            raise InputError(f"{run.path} listens to no image stream, where {edit.name!r} {why}.")
     branch = "uncond" if edit.branch == "uncond" else "cond"
     middle = sum(edit.window) / 2 if edit.t is None else edit.t
     blocks = list(edit.blocks) or sorted({site.block for site in sites})
@@ -156,9 +168,9 @@ def sites_for(edit: Edit, run: RunFolder) -> list[Site]:
     chosen = []
     for block in blocks:
         near = [site for site in sites if (site.block, site.branch) == (block, branch)]
-        for port in sorted({site.port for site in near}):
-            own = [site for site in near if site.port == port]
-            chosen.append(min(own, key=lambda site: (abs(site.t - middle), -site.t)))
+        for stream in sorted({site.stream for site in near}):
+            own = [site for site in near if site.stream == stream]
+            chosen.append(min(own, key=lambda site: (WRITTEN.index(site.signal), abs(site.t - middle), -site.t)))
     return chosen
 
 

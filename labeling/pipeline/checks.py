@@ -76,11 +76,6 @@ def check_words(config: StageConfig) -> None:
     """Raise InputError where a text stream is to be labelled that no words are known of."""
     if config.pictures.kind:
         raise InputError("Given pictures have no prompt whose words could be labelled; set generation.streams=[image].")
-    if "uncond" in config.generation.branches:
-        raise InputError(
-            "The text stream of the uncond branch holds no words of the prompt; set generation.branches=[cond] beside "
-            "generation.streams, and label the image stream of both branches in a run of its own."
-        )
 
 
 def check_saes(saes: SaeSource, sites: Sequence[Site], signal: str = "") -> dict[Site, dict[str, Any]]:

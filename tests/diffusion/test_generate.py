@@ -106,6 +106,12 @@ def test_a_place_is_named_once(name: str) -> None:
         GenerationConfig(**{name: (value, value)})
 
 
+@pytest.mark.parametrize("branches", [("uncond",), ("cond", "uncond")])
+def test_the_uncond_branch_holds_no_words(branches: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match=r"uncond branch holds no words.*generation.branches=\[cond\]"):
+        GenerationConfig(streams=("image", "text"), branches=branches)
+
+
 def test_pictures_need_not_be_square() -> None:
     made = generator(height=16, width=32)
     (picture,) = made.pictures(PROMPTS[:1], SEEDS[:1], saes(made))

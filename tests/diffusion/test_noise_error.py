@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
+import diffusers
 import pytest
 import torch
 
@@ -14,7 +16,8 @@ from gazetteer.diffusion.capture import cells, replaced_update
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.denoisers.registry import adapter_of, network
 from gazetteer.diffusion.generate import Generator
-from gazetteer.diffusion.noise_error import NoiseErrors, mean_errors, noise_errors
+from gazetteer.diffusion.noise_error import NoiseErrors, _Passes, mean_errors, noise_errors
+from gazetteer.diffusion.noised import Noised, by_place
 from gazetteer.diffusion.watch import patched
 from gazetteer.jobs.sae.recover import as_metrics
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
@@ -77,7 +80,7 @@ def test_the_plain_error_by_hand(generator: Generator):
         prompt="a dog at night", latents=generator.noise(seed), num_inference_steps=4, guidance_scale=7.5,
         output_type="latent",
     ).images  # fmt: skip
-    noise, kept = generator.noise(seed + 1 + timestep), pipe.scheduler.alphas_cumprod[timestep]
+    noise, kept = generator.noise(by_place(seed, 1)), pipe.scheduler.alphas_cumprod[timestep]
     noised = kept.sqrt() * clean + (1 - kept).sqrt() * noise
     text = pipe.encode_prompt("a dog at night", "cpu", 1, False)[0]
     with torch.inference_mode():
@@ -131,7 +134,14 @@ def test_every_transformer_by_hand(family: str):
     inside = family == "flux2"  # its network is told of the guidance, and never runs without the prompt
     branches = ("cond",) if inside else ("cond", "uncond")
     config = GenerationConfig(
-        steps=2, guidance=4.0, true_guidance=4.0, blocks=(block,), t=(1.0,), branches=branches, height=64, width=64
+        steps=2,
+        guidance=4.0,
+        true_guidance=4.0 if family == "flux" else 1.0,
+        blocks=(block,),
+        t=(1.0,),
+        branches=branches,
+        height=64,
+        width=64,
     )
     made, alone = (Generator(pipe, one) for one in (config, config if inside else replace(config, **WITHOUT)))
     width = adapter_of(pipe).find(network(pipe), block).channels
@@ -139,7 +149,7 @@ def test_every_transformer_by_hand(family: str):
     found = noise_errors(made, "a red house", 3, {site: perfect(width) for site in sites}, {})
     _, clean = steps_of(made, made.noise(3))
     timestep = int(made.moments[cond].timestep)
-    noise = noisy = made.noise(3 + 1 + timestep)
+    noise = noisy = made.noise(by_place(3, 1))
     flows = type(pipe.scheduler).__name__.startswith("Flow")
     if not flows:  # diffusion leaves a little of the picture
         kept = pipe.scheduler.alphas_cumprod[timestep]
@@ -153,6 +163,46 @@ def test_every_transformer_by_hand(family: str):
         assert errors.sae == pytest.approx(errors.plain, rel=1e-4) and errors.zero != errors.plain
     with pytest.raises(InputError, match=r"measured on updates and outputs of the image stream; sae.recover=0"):
         noise_errors(made, "a red house", 3, {replace(cond, signal="input"): perfect(width)}, {})
+
+
+EDM = [
+    diffusers.EDMEulerScheduler(), diffusers.EDMEulerScheduler(prediction_type="v_prediction"),
+    diffusers.EDMDPMSolverMultistepScheduler(),
+    diffusers.EDMDPMSolverMultistepScheduler(prediction_type="v_prediction", sigma_max=20.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("scheduler", EDM, ids=lambda one: f"{type(one).__name__}-{one.config.prediction_type}")
+def test_a_denoiser_in_edm_form_that_knows_the_picture_errs_by_nothing(scheduler: Any) -> None:
+    """Karras et al. 2022, equation 7: D = c_skip x + c_out F, which a perfect F makes the picture."""
+    pipe = tiny_pipeline()
+    pipe.scheduler = scheduler
+    made = Generator(pipe, GenerationConfig(6, 1.0, blocks=BLOCKS, branches=("cond",), t=(1.0, 0.5, 0.0)))
+    passes = _Passes(made, "a red house", 5, [0, 3, 5], ["cond"])
+    drawn = [made.noise(5), *passes.noises]  # each place has noise of its own, and none that of the picture
+    assert not any(torch.equal(one, other) for place, one in enumerate(drawn) for other in drawn[:place])
+    data, sign = scheduler.config.sigma_data, -1.0 if scheduler.config.prediction_type == "v_prediction" else 1.0
+    for visit, place in enumerate((0, 3, 5)):
+        sigma = float(scheduler.sigmas[place])
+        skip = data**2 / (sigma**2 + data**2)
+        out = sign * sigma * data / math.sqrt(sigma**2 + data**2)
+        noisy = passes.clean + sigma * passes.noises[visit]
+        perfect_output = (passes.clean - skip * noisy) / out
+        assert passes._error(visit, perfect_output) < 1e-6
+        off = passes._error(visit, perfect_output + 0.1 * sigma / out)  # D is off by 0.1 σ, so the noise by 0.1
+        assert off == pytest.approx(0.01, rel=1e-2)
+
+
+def test_the_noise_that_an_edm_denoiser_sees_is_what_its_sampler_walks_along() -> None:
+    scheduler = diffusers.EDMEulerScheduler()
+    scheduler.set_timesteps(5)
+    x, noise, output = torch.randn(3, 1, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    state = Noised(scheduler, 2, x, noise)
+    seen = state.noise_in(output)
+    scheduler.set_begin_index(2)
+    scheduler.scale_model_input(state.noisy, scheduler.timesteps[2])
+    stepped = scheduler.step(output, scheduler.timesteps[2], state.noisy).prev_sample
+    assert torch.allclose((stepped - state.noisy) / (scheduler.sigmas[3] - scheduler.sigmas[2]), seen, atol=1e-4)
 
 
 def test_means_over_pictures_and_what_they_say():

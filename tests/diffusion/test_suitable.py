@@ -8,17 +8,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers.utils.import_utils import DummyObject
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.blocks import blocks_of, check_model
 from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.denoisers.registry import adapter_of
 from gazetteer.diffusion.denoisers.sizes import latent_size
+from gazetteer.diffusion.flops import model_cost
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
+from tests.support.models.dits import FAMILIES, tiny_dit
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 
 SETTINGS: dict[str, Any] = {"steps": 2, "guidance": 3.0, "blocks": BLOCKS, "t": (1.0,)}
@@ -68,6 +73,10 @@ CANNOT: list[tuple[Callable[[Path], None], str]] = [
     (pipeline_class("StableDiffusionOfTheFuture"), "this version of diffusers does not have"),
     (inpainting, "reads 9 channels and the VAE makes 4"),
     (lambda folder: unet_of(folder, num_class_embeds=10), "wants a class or noise level"),
+    (
+        lambda folder: unet_of(folder, encoder_hid_dim_type="image_proj", encoder_hid_dim=8),
+        "wants image_proj beside the text",
+    ),
 ]
 
 
@@ -129,6 +138,69 @@ def test_samplers_are_rehearsed_from_the_configuration(folder: Path) -> None:
     with pytest.raises(InputError, match="DDIMInverseScheduler runs from picture to noise"):
         check_model(ModelConfig(path=str(folder)), GenerationConfig(**SETTINGS))
     check_model(ModelConfig(path=str(folder), scheduler="ddim"), GenerationConfig(**SETTINGS))
+
+
+@pytest.mark.parametrize("sampler", ["EDMDPMSolverMultistepScheduler", "EDMEulerScheduler"])
+def test_ddim_takes_no_place_of_a_sampler_without_betas(folder: Path, sampler: str) -> None:
+    edit(folder / "model_index.json", scheduler=["diffusers", sampler])
+    asked = ModelConfig(path=str(folder), scheduler="ddim")
+    for refused in (
+        lambda: check_model(asked, GenerationConfig(**SETTINGS)),
+        lambda: load_pipeline(asked),
+        lambda: model_cost(asked, 4),
+    ):
+        with pytest.raises(InputError, match=f"a noise schedule of betas, and {sampler} has none.*leave"):
+            refused()
+    check_model(ModelConfig(path=str(folder)), GenerationConfig(**SETTINGS))
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_true_guidance_is_refused_by_what_never_hears_it(family: str) -> None:
+    pipe, branch = tiny_dit(family), "cond" if family == "flux2" else "uncond"
+    blocks = tuple(list(adapter_of(pipe).blocks(pipe.transformer))[:1])
+    asked = GenerationConfig(
+        steps=2, guidance=1.0, true_guidance=4.0, height=64, width=64, blocks=blocks, branches=(branch,), t=(1.0,)
+    )
+    if family == "flux":
+        assert Generator(pipe, asked).arguments(["a"])["true_cfg_scale"] == 4.0
+        return
+    with pytest.raises(InputError, match=r"true_guidance is heard by FLUX.1 alone; .* set generation.guidance"):
+        Generator(pipe, asked)
+
+
+def test_true_guidance_is_refused_from_a_u_nets_configuration(folder: Path) -> None:
+    asked = GenerationConfig(**SETTINGS | {"guidance": 1.0}, true_guidance=4.0)
+    with pytest.raises(InputError, match=r"heard by FLUX.1 alone; for a U-Net set generation.guidance"):
+        check_model(ModelConfig(path=str(folder)), asked)
+
+
+def test_a_u_net_that_projects_its_text_is_described_and_priced_by_what_it_is_given(folder: Path) -> None:
+    """As Kolors' does: its text is wider than what its attention reads."""
+    model, plain = ModelConfig(path=str(folder)), model_cost(ModelConfig(path=str(folder)), 4)
+    unet_of(folder, encoder_hid_dim=24)
+    assert {block.block for block in blocks_of(model)} > set(BLOCKS)
+    words, width, attended = 32, 24, json.loads((folder / "unet" / "config.json").read_text())["cross_attention_dim"]
+    assert model_cost(model, 4).denoiser - plain.denoiser == 2 * words * width * attended
+
+
+def test_a_pipeline_whose_library_is_not_here_is_told_from_a_wrong_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class StableDiffusionPipeline(metaclass=DummyObject):  # as diffusers puts one in the place of Kolors'
+        _backends = ["torch", "torchsde"]  # noqa: RUF012
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            raise ImportError
+
+    available = {"torch": (lambda: True, ""), "torchsde": (lambda: False, "")}
+    monkeypatch.setattr(diffusers.utils.import_utils, "BACKENDS_MAPPING", available)
+    monkeypatch.setattr(diffusers, "StableDiffusionPipeline", StableDiffusionPipeline)
+    with pytest.raises(InputError, match=r"is a StableDiffusionPipeline, which needs torchsde: pip install torchsde\."):
+        blocks_of(ModelConfig(path=str(folder)))
+    edit(folder / "model_index.json", scheduler=["diffusers", "AbsentScheduler"])
+    monkeypatch.setattr(diffusers, "AbsentScheduler", StableDiffusionPipeline, raising=False)
+    with pytest.raises(InputError, match="could not be read from its configurations"):
+        model_cost(ModelConfig(path=str(folder)), 4)
 
 
 def test_latent_sizes_by_hand() -> None:

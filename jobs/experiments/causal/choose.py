@@ -19,7 +19,7 @@ from gazetteer.jobs.experiments.layout import check_config
 from gazetteer.labeling.evidence.site_codes import SiteCodes, site_of_row
 from gazetteer.labeling.interventions.able import can_show
 from gazetteer.labeling.interventions.causal import SharedPicture, Switch
-from gazetteer.labeling.interventions.resolve import percentiles, run_sites
+from gazetteer.labeling.interventions.resolve import WRITTEN, percentiles, run_sites
 from gazetteer.labeling.tables import load_features, load_images, load_labels, load_segments
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
@@ -46,17 +46,22 @@ def named_sites(folder: RunFolder, slugs: Sequence[str]) -> list[Site]:
     """The sites of a run with these slugs, all of the image stream without any.
 
     Raises:
-        InputError: an unknown site, or one of the text stream, whose features lie nowhere in a picture.
+        InputError: an unknown site, one of the text stream, whose features lie nowhere in a picture, or one of what
+            a block is given, which no edit changes.
     """
     every = {site.slug: site for site in run_sites(folder)}
-    known = {slug: site for slug, site in every.items() if site.stream != TEXT}
-    text = [slug for slug in slugs or every if slug in every and slug not in known]
-    if text and (slugs or not known):
-        raise InputError(
-            f"{text[0]} is of the text stream; causes are measured where features of the image stream lie."
-        )
-    if text:
-        print(f"causes: {len(text)} sites of the text stream are left out", file=sys.stderr, flush=True)
+    text = {slug: site for slug, site in every.items() if site.stream == TEXT}
+    given = {slug: site for slug, site in every.items() if site.stream != TEXT and site.signal not in WRITTEN}
+    known = {slug: site for slug, site in every.items() if slug not in text and slug not in given}
+    for apart, what, why in (
+        (text, "of the text stream", "causes are measured where features of the image stream lie"),
+        (given, "of what a block is given", "causes are measured of what blocks write (update, output)"),
+    ):
+        wanted = [slug for slug in slugs or apart if slug in apart]
+        if wanted and (slugs or not known):
+            raise InputError(f"{wanted[0]} is {what}; {why}.")
+        if wanted:
+            print(f"causes: {len(wanted)} sites {what} are left out", file=sys.stderr, flush=True)
     unknown = [slug for slug in slugs if slug not in known]
     if unknown:
         raise InputError(f"{folder.path} has no site {unknown[0]}; it has {', '.join(sorted(known))}.")
@@ -102,7 +107,7 @@ def best_of_concepts(folder: RunFolder, most: int) -> list[tuple[Site, int, str]
     """The feature of the cond branch that overlaps each concept best, best concepts first, at most so many; 0: all."""
     columns = [*LABEL_COLUMNS, "rank", "heldout_dataset_iou"]
     rows = load_labels(folder, branch="cond", kind=SPATIAL_KINDS, columns=columns).to_pylist()
-    rows = [row for row in rows if row["rank"] == 1]
+    rows = [row for row in rows if row["rank"] == 1 and row["signal"] in WRITTEN]
     if not rows:
         raise InputError(f"{folder.path} labels no feature of the cond branch; there is nothing to tune on.")
     rows.sort(key=lambda row: (-(row["heldout_dataset_iou"] or 0.0), row["feature"]))

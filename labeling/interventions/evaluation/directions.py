@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import IMAGE, Site
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.generate import Generator
 from gazetteer.labeling.evidence.pooling import Grid
@@ -58,7 +58,7 @@ def mean_directions(
         generation: of the run.
         images: 0 takes all.
     """
-    generator = Generator(pipe, replace(generation, branches=tuple(branches)))
+    generator = Generator(pipe, replace(generation, branches=tuple(branches), streams=(IMAGE,)))
     rows = run.of_split("discovery", images)
     sums: dict[Site, MeanDifference] = {}
     for start in range(0, len(rows), batch_size):
@@ -70,7 +70,7 @@ def mean_directions(
             batch: NDArray[np.int64] = batch, truths: dict[Grid, Truth] = truths,
         ) -> None:  # fmt: skip
             if site not in run.grids:
-                return  # of the text stream, or not the run's
+                return  # not the run's
             if (height, width) not in truths:
                 truths[height, width] = run.truth((height, width), batch)
             sums.setdefault(site, MeanDifference()).add(x.float().cpu().numpy(), truths[height, width])

@@ -158,8 +158,8 @@ def random_targets(
     made = []
     for target in targets:
         sae = saes[target.site]
-        block = zlib.crc32(target.block.encode())  # blocks of equal width must not share their direction
-        rng = np.random.default_rng([*seed, block])
+        port = zlib.crc32(str(target.site.port).encode())  # blocks of equal width must not share their direction
+        rng = np.random.default_rng([*seed, port])
         if method == "random_direction":
             vector = rng.standard_normal(sae.config.d)
             if unit == "absolute":

@@ -16,7 +16,9 @@ from gazetteer.diffusion.denoisers.registry import adapter_of
 from gazetteer.diffusion.denoisers.transformer import pack
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.noised import encoded, noised_updates
+from gazetteer.diffusion.watch import patched
 from tests.support.models.dits import FAMILIES, tiny_dit
+from tests.support.models.sdxl import SMALL, tiny_sdxl
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 from tests.support.runs.layout_runs import GENERATION, hooks_of
 
@@ -122,6 +124,21 @@ def test_latents_are_what_the_pipelines_decode_again() -> None:
     torch.testing.assert_close(again[:, :, None], qwen.vae.encode(pixels[:, :, None]).latent_dist.mode())
     found = adapter_of(sana).encoded(sana.vae, pixels) / sana.vae.config.scaling_factor
     torch.testing.assert_close(found, sana.vae.encode(pixels).latent)
+
+
+def test_sdxl_decodes_again_what_a_vae_of_channels_own_means_encoded() -> None:
+    """As Playground v2.5's states them."""
+    pipe, given = tiny_sdxl(SMALL), list[torch.Tensor]()
+    pipe.set_progress_bar_config(disable=True)
+    pipe.vae.register_to_config(
+        latents_mean=[-1.6, 1.9, -1.4, 2.5], latents_std=[8.5, 5.9, 6.5, 5.2], scaling_factor=0.5
+    )
+    pixels = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latents, decode = adapter_of(pipe).encoded(pipe.vae, pixels), pipe.vae.decode
+    pipe.vae.decode = lambda z, **how: given.append(z) or decode(z, **how)
+    with patched(pipe.scheduler, "step", lambda *_, **__: (latents,)):
+        pipe("a red house", num_inference_steps=1, guidance_scale=1.0)
+    torch.testing.assert_close(given, [pipe.vae.encode(pixels).latent_dist.mode()], rtol=1e-4, atol=1e-4)
 
 
 def test_a_batch_gives_each_picture_what_it_gets_alone() -> None:

@@ -287,7 +287,7 @@ def test_it_trains_on_outputs_and_its_autoencoders_say_so(tmp_path: Path, settin
         assert sae.signal == "output"
         stated = json.loads((tmp_path / "saes" / site.slug / "config.json").read_text())
         assert (stated["signal"], stated["site"]["signal"]) == ("output", "output")
-        assert stated["metrics"]["explained_variance"] <= 1 and stated["metrics"]["loss_recovered"] is not None
+        assert stated["metrics"]["explained_variance"] <= 1 and stated["metrics"]["noise_error_sae"] > 0
         with pytest.raises(InputError, match="was trained at"):
             load_site_saes({"*": str(tmp_path / "saes" / site.slug)}, [dataclasses.replace(site, signal="update")])
 
@@ -300,6 +300,10 @@ def test_it_trains_on_every_stream_and_signal_of_a_transformer(tmp_path: Path, c
         "streams": ["image", "text"], "signals": ["update", "output"],
     }  # fmt: skip
     config["sae"] |= {"images": 12, "train": {"k": 3, "n": 48, "batch_size": 32}}
+    usual = {**config, "generation": {key: of for key, of in config["generation"].items() if key != "branches"}}
+    for verb in ("train", "threshold"):  # both branches, where none is named
+        assert main(["sae", verb, "--out", str(tmp_path / "work"), "--set", *overrides(usual)]) == 2
+        assert "The text stream of the uncond branch holds no words of the prompt" in capsys.readouterr().err
     assert main(["sae", "train", "--out", str(tmp_path / "work"), "--set", *overrides(config)]) == 0
     said = capsys.readouterr().err
     assert "not measured for 2 sites of inputs or text; it is of updates and outputs of the image stream" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.data.inputs.edits import Edit
+from gazetteer.data.inputs.edits import Edit, Target
 from gazetteer.data.inputs.regions import QUADRANTS, Region
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.codes import Moment, codes_table
@@ -18,8 +19,9 @@ from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.masks import mask_to_struct
 from gazetteer.data.tables.schemas import FEATURES, IMAGES, LABELS, SEGMENTS
 from gazetteer.data.tables.words import PromptWord, rows_of_words
+from gazetteer.jobs.experiments.causal.choose import named_sites
 from gazetteer.labeling.evidence.counts import ImageEvidenceInput, build_evidence
-from gazetteer.labeling.interventions.resolve import resolve
+from gazetteer.labeling.interventions.resolve import resolve, sites_for
 from gazetteer.labeling.layout.prior import layout_prior
 from tests.support.runs.layout_runs import PROVENANCE, write_run
 from tests.support.runs.runs import blank
@@ -39,7 +41,7 @@ def heard_run(path: Path, sites: tuple[Site, ...]) -> RunFolder:
         words = (PromptWord(None, 0, 0), PromptWord("dog", 1, 2), PromptWord("night" if dark else "day", 3, 3))
         seen = {DOG: dog[::4, ::4].astype(float), NIGHT: np.full((2, 2), float(dark))}
         read = {DOG: np.eye(1, 64, 1), NIGHT: np.eye(1, 64, 3) * dark}  # far more places than the picture has cells
-        codes = {site: map_code(seen if site == SEEN else read) for site in sites}
+        codes = {site: map_code(seen if site.stream == SEEN.stream else read) for site in sites}
         inputs.append(ImageEvidenceInput(name, split, (8, 8), ("dog",), [("dog", dog)], codes, words))
         picture = {"bytes": encode_image(np.zeros((8, 8, 3), np.uint8)), "path": ""}
         rows.append(
@@ -82,6 +84,36 @@ def test_a_word_is_added_to_both_streams_unless_it_has_a_place(run: RunFolder) -
     assert {target.site for target in everywhere.targets} == {SEEN, READ}
     (placed,) = resolve([Edit(word="night", region=Region(box=QUADRANTS["top left"]))], run)
     assert [target.site for target in placed.targets] == [SEEN]
+
+
+def test_an_edit_of_both_branches_leaves_words_alone(run: RunFolder, tmp_path: Path) -> None:
+    (edit,) = resolve([Edit(word="night", branch="both")], run)
+    assert [target.site for target in edit.targets] == [SEEN]
+    with pytest.raises(InputError, match="no image stream, where 'night' could act on both branches"):
+        resolve([Edit(word="night", branch="both")], heard_run(tmp_path / "run", (READ,)))
+    with pytest.raises(InputError, match=r"the text stream of b holds other words in each; say branch: cond"):
+        Edit(targets=(Target("b", vector=(1.0,), stream="text"),), branch="both")
+
+
+def test_a_block_is_edited_once_a_stream_whatever_is_heard_of_it(tmp_path: Path) -> None:
+    def heard(*signals: str) -> list[Site]:
+        sites = tuple(replace(site, t=t, signal=s) for site in (SEEN, READ) for t in (1.0, 0.5) for s in signals)
+        return sites_for(Edit(word="night"), heard_run(tmp_path / "-".join(signals), sites))
+
+    assert heard("output", "update") == [SEEN, READ]  # both signals are of one change
+    assert heard("input", "output") == [replace(site, signal="output") for site in (SEEN, READ)]
+    with pytest.raises(InputError, match=r"input hears what blocks are given; edits act on .*update, output"):
+        heard("input")
+
+
+def test_causes_are_measured_of_what_blocks_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = replace(SEEN, signal="input")
+    run = heard_run(tmp_path / "run", (SEEN, given, READ))
+    assert named_sites(run, []) == [SEEN]
+    said = capsys.readouterr().err
+    assert "1 sites of what a block is given are left out" in said and "1 sites of the text stream" in said
+    with pytest.raises(InputError, match=r"b-input-cond-t0.50 is of what a block is given; .*update, output"):
+        named_sites(run, [given.slug])
 
 
 def test_where_things_usually_are_is_a_map_of_the_picture(run: RunFolder) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -63,3 +65,12 @@ def test_a_direction_is_tried_with_the_units_that_an_edit_of_one_takes(unit: str
     if not untried:
         Edit(targets=(Target(**SITE.columns(), vector=(1.0, 0.0)),), strength=1.0, unit=unit)
     assert left_out(unit, "there are none") == {**untried, "mean_difference": "there are none"}
+
+
+def test_streams_and_signals_of_a_block_do_not_share_their_random_choices() -> None:
+    sae = SparseAutoencoder(SAEConfig(6, 40, 2)).initialise(0)
+    sites = [SITE, replace(SITE, stream="text"), replace(SITE, signal="output")]
+    targets = [Target(**site.columns(), features=(1, 2, 3)) for site in sites]
+    for method in ("random_direction", "random_features"):
+        drawn = random_targets(targets, method, "update_norm", dict.fromkeys(sites, sae), (0, 7))
+        assert len({target.vector or target.features for target in drawn}) == 3

@@ -26,7 +26,7 @@ from tests.support.runs.layout_runs import CONCEPTS, pipeline_run
 BLOCK, PROMPT = "transformer_blocks.0", "a dog, two boats"
 GENERATION = GenerationConfig(
     steps=4, guidance=3.0, blocks=(BLOCK,), streams=("image", "text"), signals=("update", "output", "input"),
-    t=(1.0, 0.5, 0.0),
+    branches=("cond",), t=(1.0, 0.5, 0.0),
 )  # fmt: skip
 SIDE = 32
 
@@ -59,9 +59,12 @@ def shown(pipe: Any, t: float) -> tuple[torch.Tensor, torch.Tensor]:
 
 @torch.no_grad()
 def test_a_transformer_shows_of_exact_pictures_what_a_plain_call_does(tmp_path: Path) -> None:
-    pipe = tiny_dit("sd3")
-    seen = noised(pipe, GENERATION, GENERATION.t, [("a", PROMPT, picture())], CONCEPTS, tmp_path, batch_size=8)
-    assert set(seen.updates) == {site for site in GENERATION.sites if site.stream == "image"}  # words have no cells
+    pipe, both = tiny_dit("sd3"), replace(GENERATION, streams=("image",), branches=("cond", "uncond"))
+    (tmp_path / "words").mkdir()
+    read = noised(pipe, GENERATION, (0.5,), [("a", PROMPT, picture())], CONCEPTS, tmp_path / "words", batch_size=8)
+    assert read.updates and {site.stream for site in read.updates} == {"image"}  # words have no cells
+    seen = noised(pipe, both, both.t, [("a", PROMPT, picture())], CONCEPTS, tmp_path, batch_size=8)
+    assert set(seen.updates) == set(both.sites)
     assert not seen.attention and set(seen.grids.values()) == {(8, 8)}
     for t in GENERATION.t:
         before, after = shown(pipe, t)
