@@ -153,9 +153,9 @@ def _winter(picture: Picture, ground: Ground, rng: np.random.Generator) -> Pictu
     grey = _grey(picture)[..., None]
     cool = np.array([0.90, 0.97, 1.04], np.float32)
     faded = (grey + (picture - grey) * 0.7) * cool
-    snow = np.array([0.90, 0.94, 1.0], np.float32) * (0.60 + 0.45 * grey)
-    cold = np.where((~things & ~sky)[..., None], faded * 0.45 + snow * 0.55, picture * cool)
-    cold = np.where(sky[..., None], faded * 0.35 + np.array([0.30, 0.38, 0.50], np.float32), cold)
+    snow = np.array([0.90, 0.94, 1.0], np.float32) * (0.3 + grey)
+    cold = np.where((~things & ~sky)[..., None], faded * 0.30 + snow * 0.75, picture * cool)
+    cold = np.where(sky[..., None], faded * 0.35 + np.array([0.18, 0.26, 0.40], np.float32), cold)
     cap = _top_rim(things & ~lights, 3 * _scale(ground))
     cold[cap] = (0.97, 0.98, 1.0)
     flakes = rng.random(things.shape, dtype=np.float32) < 0.009
