@@ -40,7 +40,7 @@ def given_pictures(
     height, width = generator.picture_size
 
     def read(item: Item) -> GivenPicture:
-        return given.read(item, contents.get(item.image_id, "")).fitted(height, width, given.config.fit)
+        return given.fitted(item, height, width, contents.get(item.image_id, ""))
 
     reading = [begin(read, item) for item in batch]
     fitted_ones = [ready() for ready in reading]

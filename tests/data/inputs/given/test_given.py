@@ -18,7 +18,7 @@ from gazetteer.data.inputs.given.ade20k import AdePictures
 from gazetteer.data.inputs.given.coco import CocoPictures
 from gazetteer.data.inputs.given.config import PicturesConfig
 from gazetteer.data.inputs.given.open import GivenSet, given_split
-from gazetteer.data.inputs.given.picture import GivenPicture, concept_name, picture_file
+from gazetteer.data.inputs.given.picture import BadPicture, GivenPicture, concept_name, picture_file
 from gazetteer.data.inputs.given.table import TablePictures
 from gazetteer.data.inputs.given.voc import CLASSES, VocPictures
 from tests.data.inputs.given.folders import ade_folder, coco_folder, numbers, picture
@@ -100,10 +100,29 @@ def test_ade20k_names_classes_by_its_own_list(tmp_path: Path) -> None:
     outcomes = []
     for item in items:
         try:
-            outcomes.append(len(given.read(item).segments))
+            outcomes.append(len(given.fitted(item, 8, 8).segments))
         except ValueError as error:
             outcomes.append(str(error))
-    assert sorted(map(str, outcomes)) == ["100% of validation/b is marked to be ignored", "3"]
+    assert sorted(map(str, outcomes)) == [
+        "100% of what is left of validation/b at the model's size is marked to be ignored", "3",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fit", "refused"), [("crop", "training/a"), ("squash", "validation/b")])
+def test_what_is_ignored_counts_as_the_model_sees_it(tmp_path: Path, fit: str, refused: str) -> None:
+    root = ade_folder(tmp_path)
+    middle = np.zeros((6, 8), int)
+    middle[:, 3:5] = 1
+    for name, values in (("training/a", 1 - middle), ("validation/b", middle)):  # 25 % and 75 % are 0, to be ignored
+        numbers(root / "annotations" / f"{name}.png", values)
+    given = GivenSet(PicturesConfig(ade20k=str(root), fit=fit), 0)
+    failures = []
+    for item in given.items(5, "f"):
+        try:
+            given.fitted(item, 6, 2)  # cut to the two columns in the middle
+        except BadPicture as error:
+            failures.append(str(error))
+    assert len(failures) == 1 and refused in failures[0]
 
 
 @pytest.mark.parametrize(
