@@ -130,6 +130,19 @@ def open_run(run: Any) -> LayoutRun:
     return layout_run
 
 
+def require_branch(run: LayoutRun, branch: str) -> list[Site]:
+    """The run's sites of the image stream on a branch; InputError where it has none."""
+    if not run.grids:
+        raise InputError(
+            f"{run.store.path} listens to words alone, which lie nowhere in a picture; a layout needs a site of the "
+            "image stream (config key generation.streams)."
+        )
+    sites = [site for site in run.grids if site.branch == branch]
+    if not sites:
+        raise InputError(f"{run.store.path} has no site of the {branch} branch (config key generation.branches).")
+    return sites
+
+
 def mentions(prompts: Sequence[str], concepts: Sequence[str]) -> NDArray[np.bool_]:
     """Whether each prompt names each concept, plurals included: bool [N, C]."""
     index = ConceptIndex(dict.fromkeys(concepts, ()))

@@ -21,10 +21,11 @@ from gazetteer.diffusion.attention import attends
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
 from gazetteer.labeling.layout.evaluation.group import Group
+from gazetteer.labeling.layout.evaluation.measure import MIN_PAIRS
 from gazetteer.labeling.layout.evaluation.model_pass import PassRecord, sampled
 from gazetteer.labeling.layout.evaluation.step import StepEvaluation, at_once
 from gazetteer.labeling.layout.model import finest
-from gazetteer.labeling.layout.run import LayoutRun, nearest_t
+from gazetteer.labeling.layout.run import LayoutRun, nearest_t, require_branch
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 MEASURES = ("miou", "pointing", "presence_ap", "margin")
@@ -55,9 +56,12 @@ def evaluate_layout(
         branch alone; ``by_concept`` [t][method][concept]; ``autoencoder_t`` [t]: of the autoencoders that gazetteer
         reads it with; ``exact``: the same on pictures with exact masks; ``pairs``, ``exact_pairs``: held-out pairs, and
         those with exact masks, per concept; ``images``: how many were read; ``left_out`` [method]: why not measured.
+    Raises:
+        InputError: as `require_measurable`, or the baselines lack a model.
     """
     if config.baselines and (pipe is None or generation is None):
         raise InputError("The baselines sample pictures again and need the run's model.")
+    require_measurable(run, config.heldout_images, exact is not None)
     stored = sorted({site.t for site in run.grids}, reverse=True)
     steps = _every_step(stored, generation.steps, say) if config.every_step and generation is not None else stored
     most = at_once(run, saes, config)
@@ -90,6 +94,27 @@ def evaluate_layout(
         result["exact_pairs"] = _pairs(run, groups["exact"], most)
         result["images"]["exact"] = len(groups["exact"].image_ids)
     return result
+
+
+def require_measurable(run: LayoutRun, heldout_images: int = 0, exact: bool = False) -> None:
+    """What `evaluate_layout` needs of a run, to be asked before models are loaded.
+
+    Args:
+        heldout_images: so many held-out pictures are measured, 0: all; exact: other pictures are, too.
+
+    Raises:
+        InputError: the run has no site that layouts are read at, or no pair of a picture and a concept to fit on or to
+            measure.
+    """
+    require_branch(run, "cond")
+    wanted = run.mentioned & run.maps.present
+    needed = {"discovery": 0} if exact else {"discovery": 0, "heldout": heldout_images}
+    for split, most in needed.items():
+        if not wanted[run.of_split(split, most)].any():
+            raise InputError(
+                f"No prompt or caption of the {split} pictures of {run.store.path} names a concept that its picture "
+                "shows; layouts are fitted and measured on such pairs."
+            )
 
 
 def _counts(run: LayoutRun, groups: Mapping[str, Group | None]) -> dict[str, int]:
@@ -206,11 +231,14 @@ def print_layout(result: Mapping[str, Any]) -> None:
         {"block": "", "branch": "", "t": ".2f", "mIoU": ">", "prior": ".3f"},
         (
             (row["block"], row["branch"], row["t"], _shown(row["miou"]),
-             result["miou"][f"{row['t']:.2f}"]["prior"][0])
+             _defined(result["miou"][f"{row['t']:.2f}"]["prior"][0]))
             for row in result["sites"]
         ),
     )  # fmt: skip
     _print_methods("mIoU on exact masks", {t: figures["miou"] for t, figures in result["exact"].items()})
+    for key, where in (("pairs", "held-out pictures"), ("exact_pairs", "pictures with exact masks")):
+        if key in result and max(result[key].values(), default=0) < MIN_PAIRS:
+            print(f"of {where} no concept has {MIN_PAIRS} pairs: means are over all concepts that have one")
     images = result["images"]
     print(
         f"\ndiscovery pictures: {images['tables']} in the tables that gazetteer, paper and labels read, "
@@ -231,6 +259,10 @@ def _print_methods(title: str, by_t: Mapping[str, Mapping[str, Sequence[float]]]
              for name in names),
         )  # fmt: skip
         print()
+
+
+def _defined(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def _shown(interval: Sequence[float]) -> str | None:
