@@ -11,10 +11,15 @@ on the sea, blobs elsewhere), looks, and features of one sort, and asks the whol
     style         random cells in the pictures of a look that most suns share
     duplicated    independent features, each ten times over
     open          independent features against 1,000 words, most of them rare
+    holes         independent features, half of them everywhere, on given pictures of which up to 60 % is marked to be
+                  ignored, from a side of the frame or at random cells
+    bottom        the same, always from the bottom
     power         features that cover half of a concept in 5 to 40 of its pictures, and words of the open vocabulary
 
 For each: ``tested`` pairs; ``rejected`` by both nulls, so that the feature is said to know where the concept is;
-``trusted`` as a thing, stuff or part; ``p_below_05``: share of the tested pairs with p <= .05 (first null; company and
+``trusted`` as a thing, stuff or part; ``scenes`` and ``places`` trusted as such (the scenes of
+``company`` are right, and so are the places of ``place`` and, elsewhere, ``centre``, for that is where most blobs lie);
+``p_below_05``: share of the tested pairs with p <= .05 (first null; company and
 style: the second one, on the pairs that the company makes). All rejections but those of ``power`` are false.
 """
 
@@ -59,11 +64,13 @@ class Simulated:
 
     Attributes:
         concepts: bool [N, C, cells]; `looks`: bool [N, styles]; `fires`: bool [N, F, cells].
+        ignored: bool [N, cells], where nobody decided what the picture shows.
     """
 
     concepts: Bools
     looks: Bools
     fires: list[Bools] = field(default_factory=list)
+    ignored: Bools | None = None
 
     @property
     def pictures(self) -> int:
@@ -75,8 +82,10 @@ class Simulated:
         names = tuple(f"c{number:04d}" for number in range(self.concepts.shape[1]))
         ids = tuple(f"i{number:05d}" for number in range(self.pictures))
         image, feature, cell = np.nonzero(fires)
+        ignored = np.zeros((self.pictures, CELLS), np.bool_) if self.ignored is None else self.ignored
         codes = SiteCodes(SITE, ids, GRID, GRID, image.astype(np.int32), feature.astype(np.int32),
-                          cell.astype(np.int32), np.ones(len(image), np.float32))  # fmt: skip
+                          cell.astype(np.int32), np.ones(len(image), np.float32),
+                          None if self.ignored is None else ignored[image, cell])  # fmt: skip
         shown = np.asarray(self.concepts.any(axis=2))
         of, which = np.nonzero(shown)
         maps = ConceptMaps(
@@ -88,7 +97,7 @@ class Simulated:
                 ImageEvidenceInput(
                     ids[i], "discovery", (GRID, GRID), names,
                     [(names[c], self.concepts[i, c].reshape(GRID, GRID)) for c in np.flatnonzero(shown[i])],
-                    {SITE: _sparse(fires[i])},
+                    {SITE: _sparse(fires[i], ignored[i])},
                 )
                 for i in range(self.pictures)
             ],
@@ -100,14 +109,15 @@ class Simulated:
         return table.to_pylist(), tests.pairs.count
 
 
-def _sparse(fires: Bools) -> SparseMap:
+def _sparse(fires: Bools, ignored: Bools) -> SparseMap:
     """Activations 1 of the features bool [F, cells] of a picture as slots, as many a cell as the fullest needs."""
     feature, cell = np.nonzero(fires)
     k = max(1, int(fires.sum(axis=0).max()))
     slots, values = np.zeros((CELLS, k), np.uint32), np.zeros((CELLS, k), np.float16)
     order = np.argsort(cell, kind="stable")
     place = np.arange(len(order)) - np.searchsorted(cell[order], cell[order])
-    slots[cell[order], place], values[cell[order], place] = feature[order], 1.0
+    slots[cell[order], place] = feature[order]
+    values[cell[order], place] = np.where(ignored[cell[order]], -1.0, 1.0)
     return SparseMap(GRID, GRID, k, slots.ravel(), values.ravel())
 
 
@@ -193,6 +203,28 @@ def style(random: np.random.Generator, pictures: int = 308) -> Simulated:
     return made
 
 
+def holes(random: np.random.Generator, pictures: int = 308, features: int = 120, side: int | None = None) -> Simulated:
+    """Features that know nothing, on pictures of which 0 to 60 % is marked to be ignored.
+
+    side: of the frame, from which holes reach inward; None: another one in every picture, or cells at random.
+    """
+    made = independent(random, pictures, features // 2)
+    for _ in range(features - features // 2):
+        made.fires.append(random.random((pictures, CELLS)) < random.uniform(0.05, 0.9))
+    made.ignored = np.zeros((pictures, CELLS), np.bool_)
+    for i in range(pictures):
+        share = random.uniform(0, 0.6)
+        own = int(random.integers(0, 5)) if side is None else side
+        far = (GRID - 1 - ROWS, ROWS, GRID - 1 - COLUMNS, COLUMNS)[own] if own < 4 else random.permutation(CELLS) / GRID
+        made.ignored[i] = far < share * GRID
+    made.concepts &= ~made.ignored[:, None]
+    return made
+
+
+def bottom(random: np.random.Generator, pictures: int = 308, features: int = 120) -> Simulated:
+    return holes(random, pictures, features, side=0)
+
+
 def open_vocabulary(random: np.random.Generator, pictures: int = 800, words: int = 1000) -> Simulated:
     """Words in 0.3 to 2 % of the pictures each, and features in as few."""
     concepts = np.zeros((pictures, words, CELLS), np.bool_)
@@ -228,6 +260,8 @@ FALSE: dict[str, tuple[Callable[..., Simulated], int | None, int]] = {
     "style": (style, SUN, 12),
     "duplicated": (duplicated, None, 4),
     "open": (open_vocabulary, None, 1),
+    "holes": (holes, None, 4),
+    "bottom": (bottom, None, 4),
 }
 SIZES = (40, 120, 1000)
 POWER = (5, 10, 20, 40)
@@ -247,6 +281,7 @@ def judge(made: Simulated, config: LabelConfig, concept: int | None = None) -> d
         "tested": tests, "rejected": len(both),
         "trusted": sum(row["trusted"] and row["kind"] in SPATIAL_KINDS for row in pairs),
         "scenes": sum(row["trusted"] and row["kind"] == "scene" for row in pairs),
+        "places": sum(row["trusted"] and row["kind"] == "place" for row in rows),
         "below": sum(row[which] is not None and row[which] <= 0.05 for row in pairs),
     }  # fmt: skip
 

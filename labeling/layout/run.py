@@ -75,7 +75,7 @@ class LayoutRun:
         return truth_of(self.maps, self.mentioned, grid, self.pixels, images)
 
     def codes(self, site: Site, images: NDArray[np.int64]) -> SiteCodes:
-        """The stored codes of some pictures at a site, in the order given (ascending indices).
+        """The stored codes of some pictures at a site, in the order given (ascending indices), ignored cells left out.
 
         Raises:
             InputError: a picture without codes there.
@@ -83,7 +83,7 @@ class LayoutRun:
         if site not in self._read:
             while len(self._read) >= _SITES_KEPT:
                 self._read.pop(next(iter(self._read)))
-            self._read[site] = site_codes(self.store, site)
+            self._read[site] = site_codes(self.store, site).judged()  # as evidence was counted
         return take_images(self._read[site], [self.image_ids[i] for i in images])
 
 
