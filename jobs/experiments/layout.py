@@ -79,8 +79,7 @@ def evaluate_run(
         train_images, heldout_images, exact_images: at most so many pictures; 0 takes all.
         memory_mb: of `LayoutEvaluationConfig`.
     Raises:
-        InputError: the run is not finished, was made with another model, or has nothing to measure, or an argument is
-            wrong.
+        InputError: the run is not finished, of another model or without what can be measured, or an argument is wrong.
     """
     from gazetteer.diffusion.load import load_pipeline
     from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig

@@ -88,10 +88,10 @@ def meetings(codes: SiteCodes, maps: ConceptMaps, split: str = "discovery") -> M
 
 def _undecided(codes: SiteCodes, slots: Ints, row: Ints, features: int) -> NDArray[np.bool_]:
     """Which features have one of the slots where nobody decided."""
-    some = np.zeros(features, np.bool_)
+    undecided = np.zeros(features, np.bool_)
     if codes.ignored is not None:
-        some[row[codes.ignored[slots]]] = True
-    return some
+        undecided[row[codes.ignored[slots]]] = True
+    return undecided
 
 
 def _at(matrix: sp.csr_array, row: Ints, column: Ints) -> Ints:

@@ -83,11 +83,7 @@ def evaluate_layout(
             pictures = ((name, groups[name]) for name in ("heldout", "exact"))
             measured[t] = step, {name: step.measure(group) for name, group in pictures if group is not None}
     result = _by_step({t: measured[t] for t in steps})
-    result["left_out"] = _left_out({t: measured[t][0].left_out for t in steps})
-    if groups["again"] is None:
-        result["left_out"]["attention"] = "no picture was sampled again, which all methods that ask the model need"
-    elif not attends(pipe):
-        result["left_out"]["attention"] = f"{type(pipe).__name__} has no cross-attention layers of its own to read"
+    result["left_out"] = _left_out({t: measured[t][0].left_out for t in steps}) | _unasked(groups["again"], pipe)
     result["pairs"] = _pairs(run, _group(run, held, None), most)
     result["images"] = _counts(run, groups)
     if groups["exact"] is not None:
@@ -133,6 +129,15 @@ def _left_out(why: Mapping[float, Mapping[str, str]]) -> dict[str, str]:
         where = "" if len(at) == len(why) else f"at t = {', '.join(f'{t:.2f}' for t in at)}: "
         told[method] = where + "; ".join(dict.fromkeys(at.values()))
     return told
+
+
+def _unasked(again: Group | None, pipe: Any) -> dict[str, str]:
+    """Why the methods that ask the model were left out, where they were."""
+    if again is None:
+        return {"attention": "no picture was sampled again, which all methods that ask the model need"}
+    if not attends(pipe):
+        return {"attention": f"{type(pipe).__name__} has no cross-attention layers of its own to read"}
+    return {}
 
 
 def _by_step(measured: Mapping[float, tuple[StepEvaluation, Mapping[str, dict[str, Any]]]]) -> dict[str, Any]:
