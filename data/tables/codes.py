@@ -20,8 +20,9 @@ class SparseMap:
         height, width: grid size in cells.
         k: pairs per cell.
         feature: uint32 [height*width*k], row-major cells, k features per cell.
-        value: float16 [height*width*k], activations >= 0; value 0 marks an unused slot (of
-            given pictures, all slots of a cell that is mostly marked to be ignored).
+        value: float16 [height*width*k], activations; value 0 marks an unused slot. Of given pictures those of a
+            cell that is mostly marked to be ignored have a minus sign: the feature fires there as strongly as the
+            number says, but nobody decided what there is.
         cut: active features, over all cells, that found no slot (the weakest of their cells); in no table.
     """
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 SCHEMA_VERSION = 5
 """Raised when a table changes; 3 brought `tokens_cut` and a float `timestep`, 4 `stream` and `signal`
-and the kinds of labels, 5 the `words` of prompts."""
+and the kinds of labels, 5 the `words` of prompts and, of given pictures alone, minus signs in `codes.value`."""
 
 BEFORE_STREAMS = {"stream": "image", "signal": "update", "words": None}
 """Columns that tables lack which were written before streams were told apart (4) and labelled (5), and what they would

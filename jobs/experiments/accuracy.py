@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import pyarrow as pa
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import import_named
@@ -18,7 +18,15 @@ from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.layout import check_config, load_saes
 from gazetteer.labeling.evidence.site_codes import SiteCodes
-from gazetteer.labeling.quality.accuracy import COLUMNS, accuracy_of, exact_looks, exact_maps, judged
+from gazetteer.labeling.quality.accuracy import (
+    COLUMNS,
+    accuracy_of,
+    exact_looks,
+    exact_maps,
+    judged,
+    named_as,
+    shown_in,
+)
 
 if TYPE_CHECKING:
     from gazetteer.labeling.rules.kinds.explained import Explained
@@ -28,8 +36,8 @@ def accuracy(config: RunConfig, run: str) -> dict[str, Any]:
     """How often the labels of a run are right (`labeling.quality.accuracy`), on `config.accuracy`'s pictures.
 
     Returns:
-        what `accuracy_of` gives, and ``images``, ``half`` and ``words``: labels of text streams, of which pictures with
-        masks say nothing, so that they are not judged.
+        what `accuracy_of` gives, and ``images``, ``half`` and what is not judged: ``words``, labels of text streams, of
+        which pictures with masks say nothing, and ``unshown``, labels of what none of the pictures shows.
     Raises:
         InputError: no pictures with truth are named, or the configuration is not the run's.
     """
@@ -37,17 +45,29 @@ def accuracy(config: RunConfig, run: str) -> dict[str, Any]:
     labels = store.read_final("labels", COLUMNS)
     check_config(config, store)
     pictures = truth_pictures(config)
-    words = int(np.count_nonzero((labels["stream"].to_numpy() == TEXT) & (labels["rank"].to_numpy() == 1)))
-    about = {"images": len(pictures), "half": config.accuracy.half, "words": words}
-    return {**accuracy_of(judged(labels, exact_truth(config, store, pictures))), **about}
+    rows, best = judged_exactly(config, store, labels, pictures), labels["rank"].to_numpy() == 1
+    spoken = labels["stream"].to_numpy() == TEXT
+    words, unshown = int((spoken & best).sum()), int((~spoken & best).sum()) - rows.num_rows
+    about = {"images": len(pictures), "half": config.accuracy.half, "words": words, "unshown": unshown}
+    return {**accuracy_of(rows), **about}
 
 
-def exact_truth(config: RunConfig, store: RunFolder, pictures: list[ExactPicture]) -> dict[Site, Explained]:
-    """What explains the features of every site on exact pictures."""
-    from gazetteer.labeling.rules.kinds.explained import explain
-
+def judged_exactly(config: RunConfig, store: RunFolder, labels: pa.Table, pictures: Sequence[ExactPicture]) -> pa.Table:
+    """`judged` of a run's labels on exact pictures, whose names are taken as meant."""
     rows = store.read_final("candidates", ["concept", "kind"]).to_pylist()
     concepts = sorted({row["concept"] for row in rows if row["kind"] not in ("style", "place")})
+    styles = {*config.labels.styles, *(row["concept"] for row in rows if row["kind"] == "style")}
+    named = named_as(pictures, concepts, styles)
+    return judged(labels, exact_truth(config, named, concepts), shown_in(named))
+
+
+def exact_truth(config: RunConfig, pictures: Sequence[ExactPicture], concepts: Sequence[str]) -> dict[Site, Explained]:
+    """What explains the features of every site on exact pictures.
+
+    concepts: names to hold beside those that the pictures show.
+    """
+    from gazetteer.labeling.rules.kinds.explained import explain
+
     styles = list(dict.fromkeys([*config.labels.styles, *(look for picture in pictures for look in picture.looks)]))
     looks, grids, truth = exact_looks(pictures, styles), {}, {}
     for site, codes in exact_codes(config, pictures):
@@ -78,7 +98,7 @@ def truth_pictures(config: RunConfig) -> list[ExactPicture]:
     return sorted(pictures, key=lambda picture: picture.name)
 
 
-def exact_codes(config: RunConfig, pictures: list[ExactPicture]) -> Iterator[tuple[Site, SiteCodes]]:
+def exact_codes(config: RunConfig, pictures: Sequence[ExactPicture]) -> Iterator[tuple[Site, SiteCodes]]:
     """The codes of finished pictures at every site of the image stream, noised to its t and seen once by the model with
     their prompts."""
     from gazetteer.diffusion.load import load_pipeline

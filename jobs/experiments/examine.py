@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from gazetteer.data.tables.provenance import provenance
 from gazetteer.data.tables.schemas import EXAMINERS
 from gazetteer.jobs.config.fingerprint import portable_config
 from gazetteer.jobs.config.schema import RunConfig
-from gazetteer.jobs.experiments.accuracy import exact_truth, truth_pictures
+from gazetteer.jobs.experiments.accuracy import judged_exactly, truth_pictures
 from gazetteer.jobs.experiments.layout import check_config, load_saes
 from gazetteer.jobs.label.beside import labels_of, still_of
 from gazetteer.jobs.label.card import write_card
@@ -30,9 +30,10 @@ from gazetteer.labeling.evidence.run_codes import all_codes, picture_grids
 from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site, same_site
 from gazetteer.labeling.interventions.causal_table import summarise
 from gazetteer.labeling.layout.live import stack_codes
-from gazetteer.labeling.quality.accuracy import COLUMNS, judged
+from gazetteer.labeling.quality.accuracy import COLUMNS
 from gazetteer.labeling.quality.examiners import KEYS, examined, label_aurocs
 from gazetteer.labeling.quality.retrieval import retrieval
+from gazetteer.labeling.vocabulary.meant import stands_for
 
 TEMPLATE = "a picture of {}"
 _BATCH = 8
@@ -63,7 +64,7 @@ def examine(config: RunConfig, run: str, fresh: int = 6) -> dict[str, Any]:
     by_site = rows_by_site(labels)
     needed = (*KEYS, "heldout_dataset_iou", "heldout_explained")
     columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in needed}
-    seen = _witnessed(config, store)
+    seen = _witnessed(config, store, {row["concept"] for row in rows})
     columns["witness_auroc"], columns["witness_images"] = _heard(rows, by_site, all_codes(store), seen)
     columns["fresh_auroc"], columns["fresh_images"] = _heard(rows, by_site, *_fresh(config, rows, fresh))
     columns["causal_verdict"], areas = _causal(store, rows)
@@ -128,12 +129,16 @@ def _heard(
     return aurocs, counts
 
 
-def _witnessed(config: RunConfig, store: RunFolder) -> dict[str, dict[str, bool]]:
-    """What the classifiers that the configuration names see in each held-out picture, by picture."""
-    names = (config.attribute.classifier, config.labels.style_classifier or config.steer.classifier)
-    judges = [import_named(name, "a classifier")() for name in names if name]
+def _witnessed(config: RunConfig, store: RunFolder, names: Collection[str]) -> dict[str, dict[str, bool]]:
+    """What the classifiers that the configuration names see in each held-out picture, by picture.
+
+    names: of labels, by which what a classifier calls otherwise written is called.
+    """
+    wanted = (config.attribute.classifier, config.labels.style_classifier or config.steer.classifier)
+    judges = [import_named(name, "a classifier")() for name in wanted if name]
     if not judges:
         return {}
+    called = stands_for({str(label) for judge in judges for label in judge.labels}, names)
     images = store.read_table("images", columns=["image_id", "split", "image"])
     seen: dict[str, dict[str, bool]] = {}
     for row in images.filter(pa.compute.equal(images["split"], "heldout")).to_pylist():
@@ -141,7 +146,11 @@ def _witnessed(config: RunConfig, store: RunFolder) -> dict[str, dict[str, bool]
         answer: dict[str, bool] = {}
         for judge in judges:
             odds = judge.probabilities(picture)[0]
-            answer |= {str(label): bool(value >= 0.5) for label, value in zip(judge.labels, odds, strict=True)}
+            seen_here: dict[str, bool] = {}
+            for label, value in zip(judge.labels, odds, strict=True):
+                name = called[str(label)]
+                seen_here[name] = bool(value >= 0.5) or seen_here.get(name, False)
+            answer |= seen_here
         seen[row["image_id"]] = answer
     return seen
 
@@ -185,11 +194,11 @@ def _causal(store: RunFolder, rows: Sequence[Mapping[str, Any]]) -> tuple[list[s
 
 
 def _truth(config: RunConfig, store: RunFolder, labels: pa.Table) -> dict[str, list[Any]]:
-    """Whether each label is right, where exact truth is known."""
+    """Whether each label is right, where exact truth is known: None of labels of what no exact picture shows."""
     names = ("right", "truth_explained", "truth_other")
     if not config.accuracy.truth:
         return {name: [None] * labels.num_rows for name in names}
-    truths = judged(labels, exact_truth(config, store, truth_pictures(config)))
+    truths = judged_exactly(config, store, labels, truth_pictures(config))
     keyed = {tuple(row[name] for name in KEYS): row for row in truths.to_pylist()}
     rows = [keyed.get(tuple(row[name] for name in KEYS), {}) for row in labels.select(list(KEYS)).to_pylist()]
     return {name: [row.get(name) for row in rows] for name in names}

@@ -79,11 +79,11 @@ def evaluate_run(
         train_images, heldout_images, exact_images: at most so many pictures; 0 takes all.
         memory_mb: of `LayoutEvaluationConfig`.
     Raises:
-        InputError: the run is not finished, was made with another model, or an argument is wrong.
+        InputError: the run is not finished, of another model or without what can be measured, or an argument is wrong.
     """
     from gazetteer.diffusion.load import load_pipeline
     from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
-    from gazetteer.labeling.layout.evaluation.evaluate import evaluate_layout
+    from gazetteer.labeling.layout.evaluation.evaluate import evaluate_layout, require_measurable
     from gazetteer.labeling.layout.evaluation.exact import exact_group
     from gazetteer.labeling.vocabulary.word_vectors import word_vectors
 
@@ -99,6 +99,7 @@ def evaluate_run(
     use_threads(config.threads)
     opened = open_run(run)
     check_config(config, opened.store)
+    require_measurable(opened, settings.heldout_images, exact is not None)
     exact_pictures = None
     if exact is not None:
         exact_pictures = exact_group(opened, exact, config.generation, config.batch_size, exact_images or most)

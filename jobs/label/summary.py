@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from gazetteer.data.core.sites import SITE_COLUMNS, Port, Site
+from gazetteer.data.core.sites import IMAGE, SITE_COLUMNS, TEXT, Port, Site
 from gazetteer.data.core.terminal import print_table
 from gazetteer.data.inputs.given.config import given_setting
 from gazetteer.data.runs.folder import RunFolder
@@ -16,10 +16,13 @@ from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.jobs.label.untrusted import print_stopped, stopped_pairs
 from gazetteer.labeling.evidence.site_codes import site_of_row, site_order
 from gazetteer.labeling.quality.kinds import label_kinds
+from gazetteer.labeling.rules.kinds.explained import WORD
 
 
 def summarise(run: str | Path) -> dict[str, Any]:
-    """Counts per site, concepts found, what stopped other pairs, seconds per stage and where things are.
+    """Counts per site, concepts and words found, what stopped other pairs, seconds per stage and where things are.
+
+    What stopped pairs is said of the image stream, or of a run of words alone of those.
 
     Raises:
         InputError: the run is not finished.
@@ -46,8 +49,9 @@ def summarise(run: str | Path) -> dict[str, Any]:
         "labelled": sum(site["labelled"] for site in sites),
         "short": sum(site["short"] for site in sites),
         "kinds": label_kinds(labels),
-        "concepts": _concepts(labels),
-        "pairs": stopped_pairs(store, manifest["images"]),
+        "concepts": _concepts(labels, SPATIAL_KINDS),
+        "words": _concepts(labels, (WORD,)),
+        "pairs": stopped_pairs(store, manifest["images"], IMAGE if _pictured(sites) else TEXT),
         "sites": sites,
         "seconds": manifest["seconds"],
         "wall_seconds": manifest["wall_seconds"],
@@ -97,30 +101,42 @@ def print_summary(summary: dict[str, Any], before: bool = False) -> None:
     )  # fmt: skip
     if any(summary["kinds"].values()):
         print("\nbest labels by kind: " + ", ".join(f"{count} {kind}" for kind, count in summary["kinds"].items()))
-    if summary["concepts"]:
-        print("features best labelled with where a concept is (held-out IoU of the best):")
-        best = (f"{c['concept']} {c['features']} ({_iou(c['best_heldout_iou'])})" for c in summary["concepts"])
-        print("  " + ", ".join(best))
-    else:
+    _print_named(summary["concepts"], "where a concept is")
+    _print_named(summary["words"], "where a word is in the prompt")
+    pictured = _pictured(summary["sites"])
+    if not summary["concepts" if pictured else "words"]:
         print()
-        labelled = any(summary["kinds"].values())
-        print_stopped(summary["pairs"], summary["images"], "no thing, stuff or part" if labelled else "nothing")
+        what = "no thing, stuff or part" if pictured else "no word"
+        what = what if any(summary["kinds"].values()) else "nothing"
+        print_stopped(summary["pairs"], summary["images"], what)
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in summary["seconds"].items())
     command = "the command that finished it" if before else "this command"
     print(f"\nworker seconds: {spent}; {command} took {summary['wall_seconds']:.0f} s")
     print(f"tables: {summary['run']}/labels.parquet, features.parquet, candidates.parquet, images/, segments/, codes/")
 
 
+def _print_named(named: list[dict[str, Any]], what: str) -> None:
+    if named:
+        print(f"features best labelled with {what} (held-out IoU of the best):")
+        best = (f"{c['concept']} {c['features']} ({_iou(c['best_heldout_iou'])})" for c in named)
+        print("  " + ", ".join(best))
+
+
+def _pictured(sites: list[dict[str, Any]]) -> bool:
+    """Whether one of the sites listens to pictures, not to words alone."""
+    return any(site["stream"] == IMAGE for site in sites)
+
+
 def _iou(value: float | None) -> str:
     return "none" if value is None else f"{value:.2f}"
 
 
-def _concepts(labels: Any) -> list[dict[str, Any]]:
-    """Per concept: how many features it is the best label of as a thing, stuff or part, and the held-out IoU
-    of the one with the highest discovery IoU."""
+def _concepts(labels: Any, kinds: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Per concept: how many features it is the best label of as one of these kinds, and the held-out IoU of the one
+    with the highest discovery IoU."""
     ious: dict[str, list[tuple[float, float | None]]] = defaultdict(list)
     for row in labels.to_pylist():
-        if row["rank"] == 1 and row["kind"] in SPATIAL_KINDS:
+        if row["rank"] == 1 and row["kind"] in kinds:
             ious[row["concept"]].append((row["dataset_iou"] or 0.0, row["heldout_dataset_iou"]))
     return [
         {

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from gazetteer.data.core.sites import IMAGE
 from gazetteer.data.core.terminal import print_table
 from gazetteer.data.runs.folder import RunFolder
 
@@ -18,11 +19,12 @@ _THRESHOLDS = (
 )  # fmt: skip
 
 
-def stopped_pairs(run: RunFolder, images: int) -> dict[str, Any]:
+def stopped_pairs(run: RunFolder, images: int, stream: str = IMAGE) -> dict[str, Any]:
     """What became of every pair of a feature and a concept that was ever seen together, by the run's own thresholds.
 
     Args:
         images: pictures of the run.
+        stream: of which the pairs are.
 
     Returns:
         ``pairs``; ``trusted``; ``rules``: a row a rule with its ``rule``, how many of the others it ``stopped`` and how
@@ -30,7 +32,8 @@ def stopped_pairs(run: RunFolder, images: int) -> dict[str, Any]:
         rate seen so far, half of the pairs with too few pictures have enough (None: there are none).
     """
     settings = run.of_tables()
-    table = run.read_final("candidates", [*_COLUMNS, "kind"], ~pc.field("kind").isin(["style", "place"]))
+    wanted = (pc.field("stream") == stream) & ~pc.field("kind").isin(["style", "place"])
+    table = run.read_final("candidates", [*_COLUMNS, "kind"], wanted)
     whole = ~np.isin(table["kind"].to_numpy(), ("scene", "part"))  # which may have any data-set IoU
     value = {name: pc.cast(table[name], "float64").to_numpy(zero_copy_only=False) for name in _COLUMNS}
     least, most_q, lift, iou, inside, explained, specific = (

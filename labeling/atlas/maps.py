@@ -75,10 +75,10 @@ def pack(feature: NDArray[np.uint32], value: NDArray[np.float16], k: int, wanted
     """
     slot = np.searchsorted(wanted, feature)
     slot[slot == len(wanted)] = 0
-    active = np.flatnonzero((wanted[slot] == feature) & (value > 0))
+    active = np.flatnonzero((wanted[slot] == feature) & (value != 0))
     active = active[np.argsort(slot[active], kind="stable")]
     owner, cell = slot[active], active // k
-    strength = value[active].astype(np.float32)
+    strength = np.abs(value[active].astype(np.float32))
     peak = np.zeros(len(wanted), np.float32)
     np.maximum.at(peak, owner, strength)
     level = np.ceil(255.0 * strength / peak[owner]).astype(np.int64).clip(1, 255)

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import SITE_COLUMNS, TEXT, Site
+from gazetteer.data.core.sites import IMAGE, SITE_COLUMNS, TEXT, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.masks import struct_to_mask
@@ -110,21 +111,22 @@ class FeatureCard:
 
 
 def show(
-    run: Run, feature: int | str | Mapping[str, Any], *, block: str | None = None, branch: str | None = None,
-    t: float | None = None, top: int = 6,
+    run: Run, feature: int | str | Mapping[str, Any], *, block: str | None = None, stream: str | None = None,
+    signal: str | None = None, branch: str | None = None, t: float | None = None, top: int = 6,
 ) -> FeatureCard:  # fmt: skip
     """A feature of a finished run, for a notebook to draw: pictures, heat maps, masks.
 
     Args:
-        feature: its number, with as much of `block`, `branch` and `t` as tells it from others; or a concept, for the
-            feature that overlaps with it most above chance; or a row of a run's tables as a mapping.
+        feature: its number, with as much of `block`, `stream`, `signal`, `branch` and `t` as tells it from others; or a
+            concept, for the feature that overlaps with it most above chance; or a row of a run's tables as a mapping.
+            Where no `stream` is said, features of words are passed over, which lie nowhere in a picture.
         top: pictures at most.
 
     Raises:
         InputError: not a finished run, no such feature or concept, or several.
     """
     store = run if isinstance(run, RunFolder) else RunFolder(run)
-    where = {"block": block, "branch": branch, "t": t}
+    where = {"block": block, "stream": stream, "signal": signal, "branch": branch, "t": t}
     if isinstance(feature, str):
         row = _best_of(store, feature, where)
     elif isinstance(feature, Mapping):
@@ -139,19 +141,19 @@ def show(
 
 
 def _row(run: RunFolder, feature: int, where: Mapping[str, Any]) -> dict[str, Any]:
-    block, branch, t = (where.get(name) for name in ("block", "branch", "t"))
-    rows = load_features(run, feature=feature, block=block, branch=branch, t=t).to_pylist()
-    rows = [row for row in rows if all(row[name] == where.get(name, row[name]) for name in ("stream", "signal"))]
+    rows = _pictured(load_features(run, feature=feature, **where), where).to_pylist()
     if not rows:
         raise InputError(f"{run.path} has no feature {feature} at {_said(where)}.")
     if len(rows) > 1:
-        sites = ", ".join(site_of_row(row).slug for row in rows[:4])
-        raise InputError(f"There are {len(rows)} features {feature} ({sites}, …); say block, branch and t.")
+        sites = ", ".join(site_of_row(row).slug for row in rows[:4]) + (", …" if len(rows) > 4 else "")
+        *telling, last = (name for name in SITE_COLUMNS if len({row[name] for row in rows}) > 1)
+        said = f"{', '.join(telling)} and {last}" if telling else last
+        raise InputError(f"There are {len(rows)} features {feature} ({sites}); say {said}.")
     return dict(rows[0])
 
 
 def _best_of(run: RunFolder, concept: str, where: Mapping[str, Any]) -> dict[str, Any]:
-    labels = load_labels(run, concept=concept, **where)
+    labels = _pictured(load_labels(run, concept=concept, **where), where)
     if not labels.num_rows:
         raise InputError(f"No feature of {run.path} is labelled {concept!r} at {_said(where)}.")
     above = pc.subtract(labels["dataset_iou"], labels["null_iou"]).to_numpy()
@@ -160,6 +162,14 @@ def _best_of(run: RunFolder, concept: str, where: Mapping[str, Any]) -> dict[str
     best = labels.slice(int(np.nanargmax(above)), 1).to_pylist()[0]
     site = site_of_row(best)
     return _row(run, int(best["feature"]), site.columns())
+
+
+def _pictured(rows: pa.Table, where: Mapping[str, Any]) -> pa.Table:
+    """Those of the image stream, where there are some and nobody said which is meant."""
+    if where.get("stream") is not None:
+        return rows
+    pictured = rows.filter(pc.equal(rows["stream"], IMAGE))
+    return pictured if pictured.num_rows else rows
 
 
 def _said(where: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Masks become evidence: additive integer counts for every feature and concept, exact at pixel resolution.
 
 A feature's support in an image is the set of cells where its activation is > 0, enlarged to pixels by nearest
-upsampling. A concept's union is the union of its segments in the image. Rows of one site and split, by keys:
+upsampling; cells of given pictures that nobody decided on are in no support. A concept's union is the union of its
+segments in the image. Rows of one site and split, by keys:
 
 neither feature nor concept
     ``images``: images with codes at the site.
@@ -226,7 +227,7 @@ def _site_codes(site: Site, images: Sequence[ImageEvidenceInput]) -> tuple[SiteC
         np.concatenate([np.asarray(m.feature).reshape(-1) for _, m in maps]),
         np.concatenate([np.asarray(m.value).reshape(-1) for _, m in maps]),
         np.array([np.asarray(m.feature).size for _, m in maps]),
-    )  # fmt: skip
+    ).judged()  # fmt: skip
     place = np.array([i for i, _ in maps], np.int32)
     has = np.zeros(len(images), np.bool_)
     has[place] = True

@@ -77,6 +77,7 @@ class SiteCodes:
         height, width: the grid.
         image, feature, cell: int32 [E].
         value: float32 [E], all > 0.
+        ignored: bool [E], slots of cells of which nobody decided what they show (of given pictures); None: no slot is.
     """
 
     site: Site
@@ -87,6 +88,7 @@ class SiteCodes:
     feature: NDArray[np.int32]
     cell: NDArray[np.int32]
     value: NDArray[np.float32]
+    ignored: NDArray[np.bool_] | None = None
 
     @property
     def cells(self) -> int:
@@ -95,9 +97,23 @@ class SiteCodes:
 
     def among(self, low: int, high: int) -> SiteCodes:
         """The slots of the features from `low` to `high` alone; the images stay."""
-        kept = (self.feature >= low) & (self.feature < high)
+        return self._only((self.feature >= low) & (self.feature < high))
+
+    def judged(self) -> SiteCodes:
+        """The slots of cells that somebody decided on: what is counted where codes are compared with masks.
+
+        Not for tests against chance: the cells that are missing here are those in which the picture's masks have no
+        pixels, so that whatever fires would overlap with the masks of its own picture more than with another's.
+        """
+        return self if self.ignored is None else replace(self._only(~self.ignored), ignored=None)
+
+    def _only(self, kept: NDArray[np.bool_]) -> SiteCodes:
+        if kept.all():
+            return self
         names = ("image", "feature", "cell", "value")
-        return self if kept.all() else replace(self, **{name: getattr(self, name)[kept] for name in names})
+        ignored = None if self.ignored is None else self.ignored[kept]
+        own = {name: getattr(self, name)[kept] for name in names}
+        return replace(self, **own, ignored=ignored if ignored is not None and ignored.any() else None)
 
     def pair_starts(self) -> NDArray[np.int64]:
         """Where each (image, feature) run begins in the flat arrays: int64 [pairs]."""
@@ -129,7 +145,7 @@ def flat_codes(
         site: where.
         image_ids: one an image, in any order, without repeats.
         grid: (height, width).
-        feature, value: the images' slots end to end, k a cell, cells row-major.
+        feature, value: the images' slots end to end, k a cell, cells row-major; negative as in `SparseMap`.
         slots: int64 [images], slots of each image; a multiple of the number of cells (k may differ by image).
         among: the features from the first to the second number alone (`SiteCodes.among`); None: all.
     Raises:
@@ -144,10 +160,10 @@ def flat_codes(
     rank = np.empty(len(image_ids), np.int32)
     rank[by_id] = np.arange(len(image_ids), dtype=np.int32)
     if among is None:
-        active = np.flatnonzero(np.greater(value, 0))
+        active = np.flatnonzero(np.not_equal(value, 0))
     else:
         inside = np.flatnonzero(np.greater_equal(feature, among[0]) & np.less(feature, among[1]))
-        active = inside[np.greater(value[inside], 0)]
+        active = inside[np.not_equal(value[inside], 0)]
     owner = np.repeat(np.arange(len(slots)), slots)[active]
     starts, k = np.cumsum(slots) - slots, np.maximum(slots // cells, 1)
     cell = ((active - starts[owner]) // k[owner]).astype(np.int32)
@@ -156,14 +172,18 @@ def flat_codes(
     order = np.argsort(key, kind="stable")
     image, number, cell = image[order], number[order], cell[order]
     values = value[active][order].astype(np.float32)
+    negative = values < 0
+    ignored = negative if negative.any() else None
+    values = values if ignored is None else np.abs(values)
     # A feature listed twice in a cell counts as its sum, as it would when decoded.
     fresh = np.ones(len(order), np.bool_)
     fresh[1:] = (np.diff(image) != 0) | (np.diff(number) != 0) | (np.diff(cell) != 0)
     if not fresh.all():
         values = np.add.reduceat(values, np.flatnonzero(fresh))
         image, number, cell = image[fresh], number[fresh], cell[fresh]
+        ignored = None if ignored is None else ignored[fresh]
     ids = tuple(image_ids[i] for i in by_id)
-    return SiteCodes(same_site(site), ids, *grid, image, number, cell, values)
+    return SiteCodes(same_site(site), ids, *grid, image, number, cell, values, ignored)
 
 
 def join_codes(parts: Sequence[SiteCodes]) -> SiteCodes:
@@ -184,8 +204,14 @@ def join_codes(parts: Sequence[SiteCodes]) -> SiteCodes:
     starts, moved = np.cumsum(sizes) - sizes, sizes[by_id]
     order = np.repeat(starts[by_id] - (np.cumsum(moved) - moved), moved) + np.arange(moved.sum())
     image = np.repeat(np.arange(len(ids), dtype=np.int32), moved)
-    flat = (np.concatenate([getattr(part, name) for part in parts])[order] for name in ("feature", "cell", "value"))
-    return SiteCodes(site, tuple(ids[by_id].tolist()), *grids.pop(), image, *flat)
+    feature, cell, value = (
+        np.concatenate([getattr(part, name) for part in parts])[order] for name in ("feature", "cell", "value")
+    )
+    ignored = None
+    if any(part.ignored is not None for part in parts):
+        own = [np.zeros(len(part.image), np.bool_) if part.ignored is None else part.ignored for part in parts]
+        ignored = np.concatenate(own)[order]
+    return SiteCodes(site, tuple(ids[by_id].tolist()), *grids.pop(), image, feature, cell, value, ignored)
 
 
 def compacted(numbers: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

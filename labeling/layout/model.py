@@ -15,7 +15,7 @@ from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.calibration import LayoutFit, inputs_of
 from gazetteer.labeling.layout.own_counts import own_counts
-from gazetteer.labeling.layout.run import LayoutRun, nearest_site, nearest_t
+from gazetteer.labeling.layout.run import LayoutRun, nearest_site, nearest_t, require_branch
 from gazetteer.labeling.layout.score_maps import evidence_maps
 from gazetteer.labeling.layout.site_table import SiteTable
 from gazetteer.labeling.vocabulary.meant import meant
@@ -155,11 +155,9 @@ def fit_layout(
         saes: per site, for use inside a running pipeline.
         branch: ``cond`` or ``uncond``.
     Raises:
-        InputError: the run has no site of that branch, or `saes` lacks one.
+        InputError: the run has no site of the image stream on that branch, or `saes` lacks one.
     """
-    sites = [site for site in run.grids if site.branch == branch]
-    if not sites:
-        raise InputError(f"The run has no {branch} sites.")
+    sites = require_branch(run, branch)
     missing = [site for site in sites if saes is not None and site not in saes]
     if missing:
         raise InputError(f"No autoencoder was given for {missing[0].slug}.")

@@ -75,7 +75,7 @@ class LayoutRun:
         return truth_of(self.maps, self.mentioned, grid, self.pixels, images)
 
     def codes(self, site: Site, images: NDArray[np.int64]) -> SiteCodes:
-        """The stored codes of some pictures at a site, in the order given (ascending indices).
+        """The stored codes of some pictures at a site, in the order given (ascending indices), ignored cells left out.
 
         Raises:
             InputError: a picture without codes there.
@@ -83,7 +83,7 @@ class LayoutRun:
         if site not in self._read:
             while len(self._read) >= _SITES_KEPT:
                 self._read.pop(next(iter(self._read)))
-            self._read[site] = site_codes(self.store, site)
+            self._read[site] = site_codes(self.store, site).judged()  # as evidence was counted
         return take_images(self._read[site], [self.image_ids[i] for i in images])
 
 
@@ -128,6 +128,19 @@ def open_run(run: Any) -> LayoutRun:
         if not len(layout_run.of_split(split)):
             raise InputError(f"{store.path} has no {split} pictures; a layout needs both splits (config key heldout).")
     return layout_run
+
+
+def require_branch(run: LayoutRun, branch: str) -> list[Site]:
+    """The run's sites of the image stream on a branch; InputError where it has none."""
+    if not run.grids:
+        raise InputError(
+            f"{run.store.path} listens to words alone, which lie nowhere in a picture; a layout needs a site of the "
+            "image stream (config key generation.streams)."
+        )
+    sites = [site for site in run.grids if site.branch == branch]
+    if not sites:
+        raise InputError(f"{run.store.path} has no site of the {branch} branch (config key generation.branches).")
+    return sites
 
 
 def mentions(prompts: Sequence[str], concepts: Sequence[str]) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import TEXT, Site
 from gazetteer.data.inputs.given.open import GivenSet
 from gazetteer.data.inputs.given.picture import GivenPicture
 from gazetteer.data.inputs.prompts import Item
@@ -40,7 +40,7 @@ def given_pictures(
     height, width = generator.picture_size
 
     def read(item: Item) -> GivenPicture:
-        return given.read(item, contents.get(item.image_id, "")).fitted(height, width, given.config.fit)
+        return given.fitted(item, height, width, contents.get(item.image_id, ""))
 
     reading = [begin(read, item) for item in batch]
     fitted_ones = [ready() for ready in reading]
@@ -52,7 +52,10 @@ def given_pictures(
     for item, fitted, drawn in zip(batch, fitted_ones, pictures, strict=True):
         picture = drawn
         if fitted.ignored is not None:
-            codes = {site: without_ignored(code, fitted.ignored) for site, code in picture.codes.items()}
+            codes = {
+                site: code if site.stream == TEXT else with_ignored(code, fitted.ignored)
+                for site, code in picture.codes.items()
+            }
             picture = replace(picture, codes=codes)
         asked = tuple(concept for concept in given.concepts if concept not in fitted.unasked)
         boxes = [Detection(concept, 1.0, box_of(mask)) for concept, mask in fitted.segments]
@@ -61,17 +64,18 @@ def given_pictures(
     return made
 
 
-def without_ignored(code: SparseMap, ignored: np.ndarray) -> SparseMap:
-    """The code without what fires where nobody decided: cells of which more than half is `ignored`, bool [H, W].
+def with_ignored(code: SparseMap, ignored: np.ndarray) -> SparseMap:
+    """The code with a minus sign where nobody decided: in cells of which more than half is `ignored`, bool [H, W].
 
-    Their slots are left unused, so that the cell counts neither for a feature's concept nor against it; pixels of cells
+    What fires there counts neither for nor against a feature's concept where both are counted picture by picture
+    (`SiteCodes.judged`). Tests against chance look at all that fires: without it, features and masks of one picture
+    would have their holes in the same place, and overlap more than those of two, whatever they are. Pixels of cells
     that stay belong to no concept where they are ignored.
     """
     grid = (code.height, code.width)
     size = (int(ignored.shape[0]), int(ignored.shape[1]))
-    left_out = np.repeat(2 * pool_mask(ignored, grid) > cell_areas(size, grid), code.k)
-    value = np.where(left_out, np.zeros((), code.value.dtype), code.value)
-    return replace(code, feature=np.where(left_out, 0, code.feature).astype(code.feature.dtype), value=value)
+    undecided = np.repeat(2 * pool_mask(ignored, grid) > cell_areas(size, grid), code.k) & (code.value > 0)
+    return replace(code, value=np.where(undecided, -code.value, code.value).astype(code.value.dtype))
 
 
 def box_of(mask: np.ndarray) -> Box:

@@ -5,12 +5,14 @@ cell is explained by the exact masks, the true looks, the pictures' concepts and
 (labeling/rules/kinds/explained.py). A label is *right* when what it names, in the form that its kind says, explains
 more of the activation than everything else does: every other concept, look and place, and the same concept in another
 form, for a label that says where must know more than which pictures show the thing. A feature that stays silent on
-these pictures has a label that is not right. None of these pictures took part in labelling.
+these pictures has a label that is not right. Of a concept or look that none of them has, nobody can say whether its
+labels are right: they are not judged. None of these pictures took part in labelling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,8 @@ from gazetteer.labeling.evidence.concept_maps import ConceptMaps
 from gazetteer.labeling.evidence.pooling import Grid, pool_masks
 from gazetteer.labeling.evidence.site_codes import rows_by_site
 from gazetteer.labeling.quality.intervals import Interval, fraction_interval
-from gazetteer.labeling.rules.kinds.explained import REGION, Explained
+from gazetteer.labeling.rules.kinds.explained import PLACE, REGION, STYLE, Explained
+from gazetteer.labeling.vocabulary.meant import stands_for
 
 COLUMNS = [*SITE_COLUMNS, "feature", "concept", "kind", "rank", "explained", "runner_up_explained"]
 """What is read of labels.parquet."""
@@ -58,6 +61,31 @@ def exact_maps(pictures: Sequence[ExactPicture], concepts: Sequence[str], grids:
     )  # fmt: skip
 
 
+def named_as(
+    pictures: Sequence[ExactPicture], concepts: Collection[str], styles: Collection[str]
+) -> list[ExactPicture]:
+    """The pictures with what they show called as the run calls it, however written: a mask of "Dogs" is of dog.
+
+    Args:
+        concepts, styles: names of the run; what is none of them keeps its own, and is a rival of all labels.
+    """
+    masks = stands_for({name for picture in pictures for name in picture.masks}, concepts)
+    looks = stands_for({look for picture in pictures for look in picture.looks}, styles)
+    named = []
+    for picture in pictures:
+        own: dict[str, NDArray[np.bool_]] = {}
+        for name, mask in picture.masks.items():
+            own[masks[name]] = own[masks[name]] | mask if masks[name] in own else mask
+        named.append(replace(picture, masks=own, looks=tuple(dict.fromkeys(looks[look] for look in picture.looks))))
+    return named
+
+
+def shown_in(pictures: Sequence[ExactPicture]) -> tuple[frozenset[str], frozenset[str]]:
+    """The concepts of which some picture shows a pixel, and the looks that some picture has."""
+    concepts = {name for picture in pictures for name, mask in picture.masks.items() if mask.any()}
+    return frozenset(concepts), frozenset(look for picture in pictures for look in picture.looks)
+
+
 def exact_looks(pictures: Sequence[ExactPicture], styles: Sequence[str]) -> NDArray[np.bool_]:
     """Which of the looks each picture has, in order of their names: bool [I, S]."""
     ordered = sorted(pictures, key=lambda picture: picture.name)
@@ -65,18 +93,26 @@ def exact_looks(pictures: Sequence[ExactPicture], styles: Sequence[str]) -> NDAr
     return shown.reshape(len(ordered), len(styles))
 
 
-def judged(labels: pa.Table, truth: Mapping[Site, Explained]) -> pa.Table:
+def judged(
+    labels: pa.Table, truth: Mapping[Site, Explained], shown: tuple[frozenset[str], frozenset[str]] | None = None
+) -> pa.Table:
     """The best label of every feature with what exact pictures say of it.
 
     Args:
         labels: schemas.LABELS, at least `COLUMNS`.
         truth: of every site, what explains its features on exact pictures.
+        shown: `shown_in` of these pictures; None: all that labels name.
     Returns:
         `COLUMNS` of the rows with rank 1 and ``right`` (bool), ``truth_explained`` and ``truth_other`` (what the label
         and the best other explanation, be it the same concept in another form, explain there; 0 for a silent feature);
-        rows of sites that `truth` lacks are left out.
+        rows of sites that `truth` lacks are left out, and so are those of what no picture shows.
     """
     best = labels.select(COLUMNS).filter(pa.compute.equal(labels["rank"], 1))
+    if shown is not None:
+        concepts, looks = shown
+        names = zip(best["concept"].to_pylist(), best["kind"].to_pylist(), strict=True)
+        known = [kind == PLACE or name in (looks if kind == STYLE else concepts) for name, kind in names]
+        best = best.filter(pa.array(known, pa.bool_()))
     parts = []
     for site, rows in rows_by_site(best).items():
         if site in truth:
@@ -136,8 +172,11 @@ def print_accuracy(result: Mapping[str, Any]) -> None:
     """The accuracy as text."""
     if result.get("words"):
         print(f"accuracy: {result['words']} labels of words are not judged: pictures with masks say nothing of them")
+    if result.get("unshown"):
+        print(f"accuracy: {result['unshown']} labels are not judged: no picture shows what they name")
     if not result["labels"]:
-        print("accuracy: no feature carries a label that says where, so none is judged")
+        shown = " of what the pictures show" if result.get("unshown") else ""
+        print(f"accuracy: no feature carries a label that says where{shown}, so none is judged")
         return
     mean, low, high = result["right"]
     print(

@@ -17,7 +17,7 @@ import html
 import io
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.run_codes import site_codes
-from gazetteer.labeling.evidence.site_codes import SiteCodes, site_of_row
+from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site, site_of_row
 from gazetteer.labeling.quality.intervals import fraction_interval
 from gazetteer.labeling.rules.null import seeded
 from gazetteer.labeling.vocabulary.concept_index import ConceptIndex
@@ -84,21 +84,26 @@ def agreement(run: str | Path, answers: str | Path) -> dict[str, Any]:
     Args:
         answers: the file that the page saved.
     Returns:
-        ``answered``, ``skipped``; ``left_out``: answers for features of words, which earlier pages showed; ``agree``:
-        [mean, low, high] with its 95 % bootstrap interval; ``by_chance``;
+        ``answered``, ``skipped``; ``left_out``: answers for features of words, which earlier pages showed;
+        ``unlabelled``: answers for features that have no label any more, as after `gazetteer relabel`; ``agree``:
+        [mean, low, high] with its 95 % bootstrap interval, all answers for labels of a concept drawn together, for who
+        does not tell it from another errs on all of them; ``by_chance``;
         ``spatial``: answered and agree of things, stuff and parts alone; ``disagreements``: rows with the ``feature``,
         the ``label``, its ``kind`` and the ``answer``.
     Raises:
-        InputError: the file cannot be read, or is of another run, or names a feature without a label.
+        InputError: the file cannot be read, or is of another run, or names what is no feature of it, or no feature that
+            it names has a label.
     """
     store = RunFolder(run)
     given = _answers(answers, _run_name(store))
     store.require_finished()
     rows = store.read_final("labels", [*SITE_COLUMNS, "feature", "concept", "kind", "rank"]).to_pylist()
     labels = {f"{site_of_row(row).slug}/{row['feature']}": row for row in rows if row["rank"] == 1}
-    unknown = sorted(set(given) - labels.keys())
-    if unknown:
-        raise InputError(f"{answers} answers for {unknown[0]}, which has no label in {store.path}.")
+    unlabelled = set(given) - labels.keys()
+    _require_features(store, unlabelled, answers)
+    if given and not given.keys() - unlabelled:
+        raise InputError(f"{store.path} has no label any more for any feature that {answers} answers for.")
+    given = {key: text for key, text in given.items() if key not in unlabelled}
     of_words = {key for key in given if labels[key]["stream"] != IMAGE}
     given = {key: text for key, text in given.items() if key not in of_words}
     said = {key: text for key, text in sorted(given.items()) if text.strip()}
@@ -107,6 +112,7 @@ def agreement(run: str | Path, answers: str | Path) -> dict[str, Any]:
     truth = [labels[key] for key in said]
     agrees = np.array([row["concept"] in concepts for row, concepts in zip(truth, named, strict=True)], float)
     spatial = np.array([row["kind"] in SPATIAL_KINDS for row in truth], bool)
+    concepts_of = np.array([row["concept"] for row in truth], np.str_)
     wrong = [
         {"feature": key, "label": labels[key]["concept"], "kind": labels[key]["kind"], "answer": said[key]}
         for key, agreed in zip(said, agrees, strict=True)
@@ -114,9 +120,13 @@ def agreement(run: str | Path, answers: str | Path) -> dict[str, Any]:
     ]
     return {
         "answered": len(said), "skipped": len(given) - len(said), "left_out": len(of_words),
-        "agree": fraction_interval(agrees.tolist()),
+        "unlabelled": len(unlabelled),
+        "agree": fraction_interval(agrees.tolist(), concepts_of.tolist()),
         "by_chance": _by_chance(truth, named),
-        "spatial": {"answered": int(spatial.sum()), "agree": fraction_interval(agrees[spatial].tolist())},
+        "spatial": {
+            "answered": int(spatial.sum()),
+            "agree": fraction_interval(agrees[spatial].tolist(), concepts_of[spatial].tolist()),
+        },
         "disagreements": wrong,
     }  # fmt: skip
 
@@ -125,6 +135,8 @@ def print_agreement(result: Mapping[str, Any]) -> None:
     """The agreement as text."""
     if result["left_out"]:
         print(f"{result['left_out']} features of words are left out: they have no place in a picture")
+    if result["unlabelled"]:
+        print(f"{result['unlabelled']} features are left out: they have no label any more")
     if not result["answered"]:
         print("no answer to compare: every feature was skipped")
         return
@@ -135,6 +147,17 @@ def print_agreement(result: Mapping[str, Any]) -> None:
     )
     for row in result["disagreements"][:20]:
         print(f"  {row['feature']}: {row['label']} ({row['kind']}), answered {row['answer']!r}")
+
+
+def _require_features(store: RunFolder, keys: Collection[str], answers: str | Path) -> None:
+    """InputError where one of the keys is no feature of the run."""
+    if not keys:
+        return
+    table = store.read_final("features", [*SITE_COLUMNS, "feature"])
+    number = table["feature"].to_numpy()
+    features = {f"{site.slug}/{i}" for site, rows in rows_by_site(table).items() for i in number[rows]}
+    if unknown := sorted(set(keys) - features):
+        raise InputError(f"{answers} answers for {unknown[0]}, which is no feature of {store.path}.")
 
 
 def _run_name(store: RunFolder) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -13,7 +14,7 @@ from gazetteer.data.core.sites import Site
 from gazetteer.labeling.evidence.concept_maps import inputs_of_tables
 from gazetteer.labeling.evidence.config import EvidenceConfig
 from gazetteer.labeling.evidence.counts import build_evidence, sum_evidence
-from gazetteer.labeling.evidence.site_codes import codes_by_site
+from gazetteer.labeling.evidence.site_codes import array_of, codes_by_site
 from gazetteer.labeling.rules.config import LabelConfig
 from gazetteer.labeling.rules.null import seeded
 from gazetteer.labeling.rules.reduce import reduce_tables
@@ -64,7 +65,6 @@ def evidence_of_tables(
     config: EvidenceConfig = EvidenceConfig(),
 ) -> pa.Table:
     """The evidence of a run's tables, as the shards would have counted it."""
-
     inputs = inputs_of_tables(images, segments, codes)
     chunks = iter(lambda: list(islice(inputs, _CHUNK)), [])
     return sum_evidence(build_evidence(chunk, base, config) for chunk in chunks)
@@ -87,15 +87,18 @@ def shuffled_label_counts(
         given: see `reduce_tables`.
     Returns:
         {"trusted", "q", "paper"} and the same with "_shuffled": pairs (site, feature, concept) by the trust rule, by
-        its q-value alone (at most `label_config.max_q`) and by the published rule (at least one hit).
+        its q-value alone (at most `label_config.max_q`) and by the published rule (at least one hit). What a given
+        picture leaves undecided is so beside its own masks; beside those of others all that fires counts.
     """
     counts: dict[str, int] = {}
     flat = codes_by_site(codes)
     grids = {(cells.height, cells.width) for cells in flat.values()}
-    for suffix, shown in (("", segments), ("_shuffled", shuffle_concepts(segments, images, seed))):
-        evidence = evidence_of_tables(images, codes, shown, base, evidence_config)
+    moved, decided = shuffle_concepts(segments, images, seed), _decided(codes)
+    for suffix, shown, fires in (("", segments, codes), ("_shuffled", moved, decided)):
+        evidence = evidence_of_tables(images, fires, shown, base, evidence_config)
+        sites = flat if fires is codes else {site: replace(own, ignored=None) for site, own in flat.items()}
         tables = reduce_tables(
-            images, flat.items(), grids, shown, evidence, feature_counts, "", label_config, given=given
+            images, sites.items(), grids, shown, evidence, feature_counts, "", label_config, given=given
         )
         # Looks and places are found in the prompts and the frame, which nobody shuffled.
         candidates = tables["candidates"].filter(~pc.field("kind").isin(["style", "place"]))
@@ -104,3 +107,15 @@ def shuffled_label_counts(
         # Comparisons with NaN, which stands for pairs that were not tested, are false.
         counts["q" + suffix] = int((candidates["q_value"].to_numpy() <= label_config.max_q).sum())
     return counts
+
+
+def _decided(codes: pa.Table) -> pa.Table:
+    """schemas.CODES without the marks of cells that nobody decided on (`SparseMap.value`); itself where it has none."""
+    column = array_of(codes["value"])
+    values = column.flatten().to_numpy(zero_copy_only=False)
+    if not (values < 0).any():
+        return codes
+    lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate(([0], np.cumsum(lengths))), pa.int32())
+    lists = pa.ListArray.from_arrays(offsets, pa.array(np.abs(values)))
+    return codes.set_column(codes.schema.get_field_index("value"), codes.schema.field("value"), lists)

@@ -7,6 +7,9 @@ discovery images that were asked for the concept, and E the mean of I when image
     dataset_iou = I / (A + M - I)      precision = I / A      recall = I / M
     null_iou    = E / (A + M - E)      lift      = I / E
 
+Where given pictures have cells that nobody decided on, what fires there is left out of I and A, and `lift` is taken of
+all that fires, as the nulls are (labeling/rules/null.py); E is no more than A for `null_iou`.
+
 The per-image rule (`hits`, `mean_iou`) is counted in labeling/evidence/counts.py. An undefined ratio is null. Which
 pairs are trusted, and as what, is decided in labeling/rules/kinds/decide.py.
 """
@@ -60,21 +63,29 @@ def _scores(evidence: SplitEvidence) -> dict[str, Floats]:
 def _shuffled(evidence: SplitEvidence, met: Meetings | None) -> dict[str, Floats]:
     """What shuffled images say of every pair, NaN where undefined."""
     inter, area, masks = evidence.intersection, evidence.area, evidence.concept_area[evidence.concept]
-    expected = evidence.expected_intersection() if met is None else _expected(evidence, met)
-    return {"null_iou": _ratio(expected, area + masks - expected), "lift": _ratio(inter, expected)}
+    expected = chance = evidence.expected_intersection() if met is None else np.zeros(0)
+    if met is not None:
+        at = _met(evidence, met)
+        inter, expected = met.intersection[at], met.expected[at]
+        # The support that evidence knows may be smaller than the one that was shuffled.
+        chance = np.where(met.ignored[met.row[at]], np.minimum(expected, area), expected)
+    return {"null_iou": _ratio(chance, area + masks - chance), "lift": _ratio(inter, expected)}
 
 
-def _expected(evidence: SplitEvidence, met: Meetings) -> Floats:
-    """`SplitEvidence.expected_intersection` of evidence without maps, from codes and maps themselves."""
+def _met(evidence: SplitEvidence, met: Meetings) -> NDArray[np.int64]:
+    """Where the pairs of evidence stand among those that meet in the codes that it was counted from.
+
+    Evidence without maps does not know `SplitEvidence.expected_intersection`; codes and maps themselves do.
+    """
     number = {name: i for i, name in enumerate(met.concepts)}
     own = np.array([number.get(name, -1) for name in evidence.concepts], np.int64)[evidence.concept]
-    order = np.lexsort((own, evidence.row))
-    pairs = evidence.features[evidence.row[order]], own[order]
-    if not np.array_equal(pairs, (met.features[met.row], met.concept)):
+    width = max(len(met.concepts), 1)
+    at, known = _place(met.features[met.row] * width + met.concept, evidence.features[evidence.row] * width + own)
+    apart = np.ones(len(met.row), np.bool_)
+    apart[at[known]] = False
+    if not known.all() or (own < 0).any() or not met.ignored[met.row[apart]].all():
         raise InputError("Evidence and codes contradict each other: they name other pairs of a feature and a concept.")
-    expected = np.empty(len(order))
-    expected[order] = met.expected
-    return expected
+    return at
 
 
 def _keys(evidence: SplitEvidence, concepts: int) -> NDArray[np.int64]:

@@ -1,7 +1,8 @@
 """How often and where features and concepts meet in the pictures of a split, counted from codes and maps.
 
 The numbers are those of the summed evidence (labeling/evidence/view.py); what the nulls are asked of a few features
-is had from the codes that they shuffle, so that evidence, which is larger, is read once.
+is had from the codes that they shuffle, so that evidence, which is larger, is read once. What fires in cells of given
+pictures that nobody decided on counts here, as it does in the nulls, and not in evidence.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Meetings:
         row, concept: int64 [T], by row, then concept.
         intersection: int64 [T], pixels of support and union together.
         expected: float64 [T], their mean when pictures are shuffled (`view.SplitEvidence.expected_intersection`).
+        ignored: bool [F], features that fire somewhere where nobody decided.
     """
 
     images: int
@@ -43,6 +45,7 @@ class Meetings:
     concept: Ints
     intersection: Ints
     expected: Floats
+    ignored: NDArray[np.bool_]
 
 
 def meetings(codes: SiteCodes, maps: ConceptMaps, split: str = "discovery") -> Meetings:
@@ -79,8 +82,16 @@ def meetings(codes: SiteCodes, maps: ConceptMaps, split: str = "discovery") -> M
     expected = product * (asked / fired[met_pairs[0]]) / asked_of.sum(axis=0)[met_pairs[1]]
     return Meetings(
         int(here.sum()), maps.concepts, features, fired, (maps.present & here[:, None]).sum(axis=0), *met_pairs,
-        _at(support @ masks, *met_pairs), expected,
+        _at(support @ masks, *met_pairs), expected, _undecided(codes, slots, row, len(features)),
     )  # fmt: skip
+
+
+def _undecided(codes: SiteCodes, slots: Ints, row: Ints, features: int) -> NDArray[np.bool_]:
+    """Which features have one of the slots where nobody decided."""
+    undecided = np.zeros(features, np.bool_)
+    if codes.ignored is not None:
+        undecided[row[codes.ignored[slots]]] = True
+    return undecided
 
 
 def _at(matrix: sp.csr_array, row: Ints, column: Ints) -> Ints:

@@ -19,6 +19,11 @@ several orders make it depend less on who shares a block with whom. All sums are
 permutations resolve stands a bound of the same distribution (labeling/rules/tails.py), so that p has no floor
 which many tests could not pass.
 
+Where nobody decided what a part of a given picture shows, its masks have no pixels, and the feature's map is kept whole
+all the same: a feature that knows nothing of a picture's masks, holes and all, is then as likely to lie with those of
+any other, and p holds whatever share is ignored and wherever it lies. Maps without what fires there would have their
+holes where the masks of their own picture have theirs, and overlap with them more than with another's.
+
 Supports and maps are both sparse: what is multiplied are the active cells with what lies on them in another picture, a
 handful of concepts, which beats a Fourier transform along the images (dense in features x cells), dense maps and
 permuting one by one. Only the entries of tested pairs are added up.

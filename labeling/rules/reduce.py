@@ -100,7 +100,7 @@ def site_candidates(
     if verdicts is None:
         verdicts = join_verdicts(codes.site, [site_tests(codes, maps, looks, config)], maps.concepts, config)
     pairs = make_pairs(evidence, verdicts.nulls, model, meetings(codes, maps))
-    pairs = with_top_quantile(pairs, codes, maps, config.top_shares)
+    pairs = with_top_quantile(pairs, codes.judged(), maps, config.top_shares)
     explained = explain(codes, maps, config.styles, looks)
     if not len(explained.features):
         return CANDIDATES.empty_table()

@@ -34,6 +34,13 @@ def meant(asked: Sequence[str], known: Collection[str], sentence: str) -> list[s
     return list(dict.fromkeys(concept for concept in concept_of.values() if concept is not None))
 
 
+def stands_for(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """What each of the names is called among the known concepts, by the rule of `ConceptIndex`; itself where it is none
+    of them."""
+    index = ConceptIndex(dict.fromkeys(sorted(known), ()))
+    return {name: name if name in known else index.concept(name) or name for name in names}
+
+
 def nearest(wrong: Any, known: Iterable[Any], most: int = 20) -> str:
     """What was meant, if something is close, and what there is, as the end of a sentence."""
     if isinstance(wrong, numbers.Real):

@@ -18,13 +18,24 @@ QUICK = LabelConfig(styles=label_null.STYLES, permutations=200, refine=0)
 
 @pytest.mark.parametrize(
     ("name", "sizes"),
-    [("independent", {"pictures": 120, "features": 60}), ("place", {"pictures": 120})],
+    [
+        ("independent", {"pictures": 120, "features": 60}),
+        ("place", {"pictures": 120}),
+        ("holes", {"pictures": 120, "features": 60}),
+        ("bottom", {"pictures": 120, "features": 60}),
+    ],
 )
 def test_what_knows_nothing_of_a_concept_is_never_said_to(name: str, sizes: dict[str, int]) -> None:
     found = simulate(name, 1, QUICK, **sizes)
     assert found["tested"] > 400
     assert (found["rejected"], found["trusted"], found["scenes"]) == (0, 0, 0)
     assert found["p_below_05"] < 0.07
+
+
+def test_what_is_ignored_at_the_bottom_makes_no_feature_one_of_the_top() -> None:
+    made = label_null.bottom(np.random.default_rng(4), 120, 60)
+    rows, _ = made.candidates(QUICK)
+    assert {row["concept"] for row in rows if row["trusted"] and row["kind"] == "place"} <= {"centre"}
 
 
 def test_random_cells_in_every_picture_of_the_sea_are_a_scene_and_no_place() -> None:

@@ -69,8 +69,8 @@ class PicturesConfig:
     )  # fmt: skip
     ignored: Annotated[float, Gt(0), Le(1)] = setting(
         Effect.PICTURES,
-        "A picture of which more than this share is marked to be ignored is a failure; fewer such pixels belong to no "
-        "concept, and cells of which they are more than half have no features.",
+        "A picture of which, at the model's size, more than this share is marked to be ignored is a failure; fewer "
+        "such pixels belong to no concept, and what fires in cells that are mostly ignored overlaps with none.",
         default=0.5, late=True,
     )  # fmt: skip
 

@@ -65,7 +65,7 @@ class GivenSet:
 
         Raises:
             InputError: it is not of this set, or another picture than the run was started with.
-            BadPicture: it cannot be read, or too much of it is marked to be ignored.
+            BadPicture: it cannot be read.
         """
         key = self._named(item)
         try:
@@ -73,11 +73,24 @@ class GivenSet:
         except InputError as error:
             raise BadPicture(str(error)) from error
         require_content(self._source.files(key), content)
-        if given.ignored is not None and given.ignored.mean() > self.config.ignored:
-            raise BadPicture(f"{given.ignored.mean():.0%} of {key} is marked to be ignored")
         wanted = set(self.concepts)
         segments = tuple((concept, mask) for concept, mask in given.segments if concept in wanted)
         return replace(given, segments=segments, unasked=given.unasked & wanted)
+
+    def fitted(self, item: Item, height: int, width: int, content: str = "") -> GivenPicture:
+        """The same at the model's size, cut or squashed as configured.
+
+        Raises:
+            InputError: as `read`.
+            BadPicture: as `read`, or too much of what is left of it is marked to be ignored.
+        """
+        given = self.read(item, content).fitted(height, width, self.config.fit)
+        if given.ignored is not None and given.ignored.mean() > self.config.ignored:
+            left = "what is left of " if self.config.fit == "crop" else ""
+            raise BadPicture(
+                f"{given.ignored.mean():.0%} of {left}{self._named(item)} at the model's size is marked to be ignored"
+            )
+        return given
 
     def _named(self, item: Item) -> str:
         if item.seed not in self._key:

@@ -21,10 +21,11 @@ from gazetteer.diffusion.attention import attends
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
 from gazetteer.labeling.layout.evaluation.group import Group
+from gazetteer.labeling.layout.evaluation.measure import MIN_PAIRS
 from gazetteer.labeling.layout.evaluation.model_pass import PassRecord, sampled
 from gazetteer.labeling.layout.evaluation.step import StepEvaluation, at_once
 from gazetteer.labeling.layout.model import finest
-from gazetteer.labeling.layout.run import LayoutRun, nearest_t
+from gazetteer.labeling.layout.run import LayoutRun, nearest_t, require_branch
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 MEASURES = ("miou", "pointing", "presence_ap", "margin")
@@ -55,9 +56,12 @@ def evaluate_layout(
         branch alone; ``by_concept`` [t][method][concept]; ``autoencoder_t`` [t]: of the autoencoders that gazetteer
         reads it with; ``exact``: the same on pictures with exact masks; ``pairs``, ``exact_pairs``: held-out pairs, and
         those with exact masks, per concept; ``images``: how many were read; ``left_out`` [method]: why not measured.
+    Raises:
+        InputError: as `require_measurable`, or the baselines lack a model.
     """
     if config.baselines and (pipe is None or generation is None):
         raise InputError("The baselines sample pictures again and need the run's model.")
+    require_measurable(run, config.heldout_images, exact is not None)
     stored = sorted({site.t for site in run.grids}, reverse=True)
     steps = _every_step(stored, generation.steps, say) if config.every_step and generation is not None else stored
     most = at_once(run, saes, config)
@@ -79,17 +83,34 @@ def evaluate_layout(
             pictures = ((name, groups[name]) for name in ("heldout", "exact"))
             measured[t] = step, {name: step.measure(group) for name, group in pictures if group is not None}
     result = _by_step({t: measured[t] for t in steps})
-    result["left_out"] = _left_out({t: measured[t][0].left_out for t in steps})
-    if groups["again"] is None:
-        result["left_out"]["attention"] = "no picture was sampled again, which all methods that ask the model need"
-    elif not attends(pipe):
-        result["left_out"]["attention"] = f"{type(pipe).__name__} has no cross-attention layers of its own to read"
+    result["left_out"] = _left_out({t: measured[t][0].left_out for t in steps}) | _unasked(groups["again"], pipe)
     result["pairs"] = _pairs(run, _group(run, held, None), most)
     result["images"] = _counts(run, groups)
     if groups["exact"] is not None:
         result["exact_pairs"] = _pairs(run, groups["exact"], most)
         result["images"]["exact"] = len(groups["exact"].image_ids)
     return result
+
+
+def require_measurable(run: LayoutRun, heldout_images: int = 0, exact: bool = False) -> None:
+    """What `evaluate_layout` needs of a run, to be asked before models are loaded.
+
+    Args:
+        heldout_images: so many held-out pictures are measured, 0: all; exact: other pictures are, too.
+
+    Raises:
+        InputError: the run has no site that layouts are read at, or no pair of a picture and a concept to fit on or to
+            measure.
+    """
+    require_branch(run, "cond")
+    wanted = run.mentioned & run.maps.present
+    needed = {"discovery": 0} if exact else {"discovery": 0, "heldout": heldout_images}
+    for split, most in needed.items():
+        if not wanted[run.of_split(split, most)].any():
+            raise InputError(
+                f"No prompt or caption of the {split} pictures of {run.store.path} names a concept that its picture "
+                "shows; layouts are fitted and measured on such pairs."
+            )
 
 
 def _counts(run: LayoutRun, groups: Mapping[str, Group | None]) -> dict[str, int]:
@@ -108,6 +129,15 @@ def _left_out(why: Mapping[float, Mapping[str, str]]) -> dict[str, str]:
         where = "" if len(at) == len(why) else f"at t = {', '.join(f'{t:.2f}' for t in at)}: "
         told[method] = where + "; ".join(dict.fromkeys(at.values()))
     return told
+
+
+def _unasked(again: Group | None, pipe: Any) -> dict[str, str]:
+    """Why the methods that ask the model were left out, where they were."""
+    if again is None:
+        return {"attention": "no picture was sampled again, which all methods that ask the model need"}
+    if not attends(pipe):
+        return {"attention": f"{type(pipe).__name__} has no cross-attention layers of its own to read"}
+    return {}
 
 
 def _by_step(measured: Mapping[float, tuple[StepEvaluation, Mapping[str, dict[str, Any]]]]) -> dict[str, Any]:
@@ -206,11 +236,14 @@ def print_layout(result: Mapping[str, Any]) -> None:
         {"block": "", "branch": "", "t": ".2f", "mIoU": ">", "prior": ".3f"},
         (
             (row["block"], row["branch"], row["t"], _shown(row["miou"]),
-             result["miou"][f"{row['t']:.2f}"]["prior"][0])
+             _defined(result["miou"][f"{row['t']:.2f}"]["prior"][0]))
             for row in result["sites"]
         ),
     )  # fmt: skip
     _print_methods("mIoU on exact masks", {t: figures["miou"] for t, figures in result["exact"].items()})
+    for key, where in (("pairs", "held-out pictures"), ("exact_pairs", "pictures with exact masks")):
+        if key in result and max(result[key].values(), default=0) < MIN_PAIRS:
+            print(f"of {where} no concept has {MIN_PAIRS} pairs: means are over all concepts that have one")
     images = result["images"]
     print(
         f"\ndiscovery pictures: {images['tables']} in the tables that gazetteer, paper and labels read, "
@@ -231,6 +264,10 @@ def _print_methods(title: str, by_t: Mapping[str, Mapping[str, Sequence[float]]]
              for name in names),
         )  # fmt: skip
         print()
+
+
+def _defined(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def _shown(interval: Sequence[float]) -> str | None:

@@ -23,6 +23,7 @@ from gazetteer.labeling.layout.evaluation.group import Group, Images
 from gazetteer.labeling.layout.evaluation.model_pass import noised
 from gazetteer.labeling.layout.metrics import Truth
 from gazetteer.labeling.layout.run import LayoutRun, mentions, truth_of
+from gazetteer.labeling.vocabulary.meant import stands_for
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ def exact_group(
 
     Args:
         folder: holds ``images/`` and ``segments/``, Parquet of `data.tables.schemas`; `prompt` is the caption. Segments
-            of concepts that the run does not know are left out, and so are, with a warning, the run's own discovery
-            pictures.
+            of concepts that the run does not know, however written, are left out, which is said, and so are, with a
+            warning, the run's own discovery pictures.
         batch_size: pictures at once where `generation` is not exact.
         most: the first so many by image id; 0 takes all.
 
@@ -44,6 +45,7 @@ def exact_group(
             concept that its masks show.
     """
     images, segments = _read(Path(folder), "images", IMAGES), _read(Path(folder), "segments", SEGMENTS)
+    images, segments = _named(run, folder, images, segments)
     ids = _unseen(run, folder, images["image_id"].to_pylist())[: most or None]
     known, chosen = pa.array(run.concepts, pa.string()), pa.array(ids, pa.string())
     images = images.filter(pc.is_in(images["image_id"], chosen))
@@ -68,6 +70,26 @@ def exact_group(
         return Group(tuple(row["image_id"] for row in rows), truth, every, seen, stored=False)
 
     return see
+
+
+def _named(run: LayoutRun, folder: str | Path, images: pa.Table, segments: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """The tables with concepts called as the run calls them; what is none of its concepts is said."""
+    shown, asked = segments["concept"].to_pylist(), images["asked"].to_pylist()
+    name = stands_for({*shown, *(word for words in asked for word in words)}, run.concepts)
+    if unknown := sorted({own for own in shown if name[own] not in run.concepts}):
+        log.warning(
+            "%s shows concepts that the run does not know, which are left out: %s%s.",
+            folder, ", ".join(unknown[:5]), f" and {len(unknown) - 5} more" if len(unknown) > 5 else "",
+        )  # fmt: skip
+    columns = (
+        ("asked", [[name[word] for word in words] for words in asked]),
+        ("concept", [name[own] for own in shown]),
+    )
+    tables = []
+    for table, (column, values) in zip((images, segments), columns, strict=True):
+        field = table.schema.field(column)
+        tables.append(table.set_column(table.schema.get_field_index(column), field, pa.array(values, field.type)))
+    return tables[0], tables[1]
 
 
 def _unseen(run: LayoutRun, folder: str | Path, image_ids: Sequence[str]) -> list[str]:

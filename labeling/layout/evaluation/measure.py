@@ -22,7 +22,7 @@ from gazetteer.labeling.quality.intervals import sample_weights
 Floats = NDArray[np.float64]
 
 MIN_PAIRS = 5
-"""Held-out pairs a concept needs to count in the means."""
+"""Held-out pairs a concept needs to count in the means; where none has so many, all that have one count."""
 
 
 class PairValues:

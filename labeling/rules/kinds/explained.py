@@ -41,7 +41,8 @@ class Explained:
         features: int64 [F], ascending: those that fire in the split.
         names, forms: of the H explanations: regions and scenes by concept, then styles, then places.
         fraction: float64 [F, H], of the activation's variance, in [0, 1].
-        inside: float64 [F, H], share of the activation that lies where h says, in [0, 1].
+        inside: float64 [F, H], share of the activation that lies where h says, in [0, 1]; of regions among the cells
+            that somebody decided on.
         images: pictures of the split at the site.
     """
 
@@ -89,12 +90,25 @@ def explain(
         every.append(_in_places(codes, (row, cell, value), len(features), int(here.sum())))
     both, first, second = (np.concatenate(parts, axis=-1) for parts in zip(*every, strict=True))
     concepts = maps.concepts
+    inside = _share(both, total)
+    if codes.ignored is not None:
+        known = ~codes.ignored[kept]
+        slots = tuple(part[known] for part in (row, image, cell, value))
+        judged = _regions(codes, maps, here, slots, len(features))[0]
+        decided = np.bincount(slots[0], slots[3], len(features)).astype(np.float64)
+        inside[:, : len(concepts)] = _share(judged, decided)
     return Explained(
         features.astype(np.int64), (*concepts, *concepts, *styles, *places),
         (*[REGION] * len(concepts), *[SCENE] * len(concepts), *[STYLE] * len(styles), *[PLACE] * len(places)),
         _fractions(both, total[:, None], square[:, None], first, second, size),
-        np.divide(both, total[:, None], out=np.zeros_like(both), where=total[:, None] > 0), int(here.sum()),
+        inside, int(here.sum()),
     )  # fmt: skip
+
+
+def _share(both: Floats, total: Floats) -> Floats:
+    """both [F, H] / total [F], 0 where there is nothing."""
+    share: Floats = np.divide(both, total[:, None], out=np.zeros_like(both), where=total[:, None] > 0)
+    return share
 
 
 def _fractions(both: Floats, total: Floats, square: Floats, first: Floats, second: Floats, size: int) -> Floats:

@@ -102,6 +102,32 @@ def test_places_alone_are_labels_too(run: RunFolder, capsys: pytest.CaptureFixtu
     assert "why nothing is labelled" in said and "by kind" not in said
 
 
+@pytest.mark.parametrize("streams", [("text",), ("image", "text")])
+def test_words_are_listed_and_explain_no_lack_of_things(
+    run: RunFolder, capsys: pytest.CaptureFixture[str], streams: tuple[str, ...]
+) -> None:
+    """Of a run of words alone nothing can be a thing, so that nobody asks why none is."""
+    sites = [feature(0, 0.3, labels=1) | {"stream": stream} for stream in streams]
+    words = [named("dog", 1, 0.5) | {"kind": "word", "stream": "text"}]
+    pairs = [blank(CANDIDATES, model="tiny", **SITE, t=0.3, concept="dog") | {"kind": "word", "stream": "text"}]
+    for name, rows, schema in (
+        ("features", sites, FEATURES),
+        ("labels", words, LABELS),
+        ("candidates", pairs, CANDIDATES),
+    ):
+        run.write_final(name, pa.Table.from_pylist(rows, schema=schema), PROVENANCE)
+    found = summarise(run.path)
+    assert (found["concepts"], found["words"]) == ([], [{"concept": "dog", "features": 1, "best_heldout_iou": 0.5}])
+    assert found["pairs"]["pairs"] == (1 if streams == ("text",) else 0)
+    print_summary(found)
+    said = capsys.readouterr().out
+    assert "features best labelled with where a word is in the prompt" in said and "dog 1 (0.50)" in said
+    assert ("why no thing, stuff or part is labelled" in said) == ("image" in streams)
+    run.write_final("labels", LABELS.empty_table(), PROVENANCE)
+    print_summary(summarise(run.path))
+    assert "why nothing is labelled" in capsys.readouterr().out
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nope is not a finished run: there is no such folder"):
         summarise(tmp_path / "nope")

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import gazetteer as gz
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.atlas.show import STOPS, heat_over, outline_over
 from tests.support.runs.atlas_run import HOSTILE_CONCEPT, HOSTILE_PROMPT, Plan, make_run, sites
+from tests.support.runs.runs import PROVENANCE
 
 MID = {"block": "mid_block.attentions.0", "branch": "cond", "t": 1.0}
 
@@ -72,6 +74,38 @@ def test_a_concept_in_capitals_and_the_plural_is_meant(run: RunFolder) -> None:
 def test_what_cannot_be_shown_is_said(run: RunFolder, feature: Any, where: dict[str, Any], said: str) -> None:
     with pytest.raises(gz.InputError, match=said):
         gz.show(run, feature, **where)
+
+
+BLOCK = "transformer_blocks.1"
+
+
+def test_signals_of_a_block_are_told_apart(tmp_path: Path) -> None:
+    run = make_run(
+        tmp_path / "run", Plan(sites=[gz.Site(BLOCK, "cond", 1.0, signal=name) for name in ("update", "output")])
+    )
+    where = {"block": BLOCK, "branch": "cond", "t": 1.0}
+    with pytest.raises(gz.InputError, match=r"There are 2 features 0 \(\S+, \S+\); say signal\."):
+        gz.show(run, 0, **where)
+    assert gz.show(run, 0, **where, signal="output").site.signal == "output"
+    assert gz.show(run, "sky", signal="output").site.signal == "output"
+    with pytest.raises(gz.InputError, match="has no signal 'input'"):
+        gz.show(run, 0, signal="input")
+
+
+def test_of_both_streams_pictures_are_shown(tmp_path: Path) -> None:
+    """Words overlap with what they are called more than anything in a picture does."""
+    run = make_run(
+        tmp_path / "run", Plan(sites=[gz.Site(BLOCK, "cond", 1.0, stream=name) for name in ("image", "text")])
+    )
+    table = gz.load_labels(run)
+    words = np.array(table["stream"].to_pylist()) == "text"
+    iou = np.where(words, 0.99, table["dataset_iou"].to_numpy())
+    at = table.schema.get_field_index("dataset_iou")
+    run.write_final("labels", table.set_column(at, table.schema.field(at), pa.array(iou)), PROVENANCE)
+    assert gz.show(run, "sky").site.stream == gz.show(run, 0).site.stream == "image"
+    for which in (0, "sky"):
+        with pytest.raises(gz.InputError, match="listens to words"):
+            gz.show(run, which, stream="text")
 
 
 def test_a_look_has_no_overlap_and_no_masks(run: RunFolder) -> None:

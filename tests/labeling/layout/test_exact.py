@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.tables.schemas import SEGMENTS
 from gazetteer.labeling.layout.evaluation.exact import exact_group
 from gazetteer.labeling.layout.run import LayoutRun, open_run
 from tests.support.models.tiny_pipeline import tiny_pipeline
@@ -42,6 +43,27 @@ def test_exact_masks_tell_absence_of_what_was_asked_alone(painted: LayoutRun, tm
     shown = painted.maps.present[held]
     dog = painted.concepts.index("dog")
     assert np.array_equal(group.truth((4, 4)).asked, shown | (np.arange(len(painted.concepts)) == dog))
+
+
+def test_masks_of_concepts_are_taken_as_meant_and_unknown_ones_said(
+    painted: LayoutRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = painted.of_split("heldout")
+    plain = exact_of(tmp_path / "plain", painted, list(held), ["dog"])
+    other = exact_of(tmp_path / "other", painted, list(held), ["Dogs"])
+    rows = pq.read_table(other / "segments").to_pylist()
+    spelt = [{**row, "concept": "Boats"} for row in rows if row["concept"] == "boat"]
+    table = pa.Table.from_pylist([*spelt, {**rows[0], "concept": "lighthouse"}], SEGMENTS)
+    pq.write_table(table, other / "segments" / "part.parquet")
+    known, read = (
+        exact_group(painted, folder, GENERATION, 8)(tiny_pipeline(), [1.0], folder / "images")
+        for folder in (plain, other)
+    )
+    boat, dog = (painted.concepts.index(name) for name in ("boat", "dog"))
+    for column in (boat, dog):
+        assert np.array_equal(read.truth((4, 4)).pixels[:, column], known.truth((4, 4)).pixels[:, column])
+        assert np.array_equal(read.truth((4, 4)).asked[:, column], known.truth((4, 4)).asked[:, column])
+    assert "the run does not know, which are left out: lighthouse." in caplog.text
 
 
 def test_of_a_run_itself_its_held_out_pictures_are_measured(painted: LayoutRun, tmp_path: Path) -> None:

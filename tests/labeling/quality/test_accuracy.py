@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from gazetteer.data.inputs.exact import ExactPicture
 from gazetteer.data.scenes.truth import pictures
 from gazetteer.data.tables.schemas import LABELS
 from gazetteer.jobs.config.schema import load_config
-from gazetteer.jobs.experiments.accuracy import truth_pictures
+from gazetteer.jobs.experiments import accuracy as accuracy_job
+from gazetteer.jobs.experiments.accuracy import judged_exactly, truth_pictures
+from gazetteer.labeling.evidence.site_codes import flat_codes
 from gazetteer.labeling.quality.accuracy import accuracy_of, exact_looks, exact_maps, judged, print_accuracy
 from gazetteer.labeling.rules.kinds.explained import PLACE, REGION, SCENE, STYLE, Explained
 from tests.support.runs.runs import blank
@@ -96,6 +99,42 @@ def test_exact_pictures_as_maps() -> None:
     assert maps.pixels[2, 2].tolist() == [[16, 16, 0, 0]]
     assert (maps.union_image.tolist(), maps.union_concept.tolist()) == ([1], [1])
     assert exact_looks(made, ["night", "neon"]).tolist() == [[False, False], [True, False]]
+
+
+@pytest.mark.parametrize("name", ["dog", "Dog", "dogs"])
+def test_masks_and_looks_are_named_as_they_are_meant(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Feature 7 fires where a dog is; of cats and neon lights no picture says anything."""
+    rng, made, features = np.random.default_rng(0), [], []
+    for i in range(30):
+        mask = np.zeros((32, 32), bool)
+        y, x = 8 * rng.integers(0, 3, 2)
+        mask[y : y + 8, x : x + 8] = i % 2
+        masks = {name: mask} | ({"DOG": mask, "cow": ~mask} if i == 1 else {})
+        made.append(ExactPicture(f"p{i:02d}", "", np.zeros((32, 32, 3), np.uint8), masks, ("Night",) if i % 3 else ()))
+        features.append(np.where(mask[::8, ::8], 7, 0).ravel())
+    fired = np.concatenate(features)
+    codes = flat_codes(SITE, [one.name for one in made], (4, 4), fired, (fired > 0).astype(float), np.full(30, 16))
+    monkeypatch.setattr(accuracy_job, "exact_codes", lambda *_: [(SITE, codes)])
+    labels = table(
+        label(7, "dog", "thing", 0.4), label(8, "cat", "thing", 0.1), label(9, "neon", "style", 0.1),
+        label(6, "night", "style", 0.1), label(5, "top half", "place", 0.1),
+    )  # fmt: skip
+    store = SimpleNamespace(read_final=lambda *_: labels.select(["concept", "kind"]))
+    found = judged_exactly(load_config(None, []), store, labels, made)  # type: ignore[arg-type]
+    assert {row["concept"]: row["right"] for row in found.to_pylist()} == {
+        "dog": True,
+        "night": False,
+        "top half": False,
+    }
+    assert found["truth_explained"].to_pylist()[0] == pytest.approx(1.0) and accuracy_of(found)["silent"] == 0
+
+
+def test_labels_of_what_no_picture_shows_are_counted_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    none = accuracy_of(judged(table(label(1, "sea", "stuff", 0.4)), {SITE: TRUTH}, (frozenset({"boat"}), frozenset())))
+    assert none["labels"] == 0
+    print_accuracy({**none, "images": 7, "unshown": 1})
+    said = capsys.readouterr().out
+    assert "1 labels are not judged: no picture shows what they name" in said and "of what the pictures show" in said
 
 
 def test_rendered_scenes_have_disjoint_halves() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +13,12 @@ import pytest
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.provenance import provenance
-from gazetteer.data.tables.schemas import CAUSAL, EXAMINERS
+from gazetteer.data.tables.schemas import CAUSAL, EXAMINERS, IMAGES
 from gazetteer.jobs.cli.main import main
-from gazetteer.jobs.experiments.examine import known_examiners
+from gazetteer.jobs.config.schema import load_config
+from gazetteer.jobs.experiments.examine import _witnessed, known_examiners
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.quality.examiners import KEYS, auroc, examined, label_aurocs, picture_scores, print_aurocs
@@ -57,6 +60,30 @@ def test_a_feature_is_scored_by_its_activation_in_the_whole_picture() -> None:
     found = label_aurocs(labels, codes, positive, np.array([1, 0]))
     assert found[:2].tolist() == [1.0, 0.0]  # picture 1 first, then picture 0
     assert np.isnan(found[2])
+
+
+class Spotter:
+    """A classifier that calls the concepts its own way."""
+
+    labels = ("Dogs", "dog", "cow")
+
+    def probabilities(self, pictures: np.ndarray) -> np.ndarray:
+        bright = pictures.mean() > 100
+        return np.array([[0.9 * bright, 0.1, 0.6]])
+
+
+def test_a_witness_may_call_concepts_its_own_way(tmp_path: Path) -> None:
+    rows = [
+        {"image_id": name, "prompt": "", "seed": 0, "split": "heldout", "width": 4, "height": 4, "asked": [],
+         "image": {"bytes": encode_image(np.full((4, 4, 3), shade, np.uint8)), "path": None}}
+        for name, shade in (("a", 0), ("b", 200))
+    ]  # fmt: skip
+    store = SimpleNamespace(read_table=lambda *_, **__: pa.Table.from_pylist(rows, schema=IMAGES))
+    config = load_config(
+        None, [f"attribute.classifier={__name__}:Spotter", 'labels.style_classifier=""', 'steer.classifier=""']
+    )
+    seen = _witnessed(config, store, {"dog", "cat"})  # type: ignore[arg-type]
+    assert seen == {"a": {"dog": False, "cow": True}, "b": {"dog": True, "cow": True}}
 
 
 def test_average_precision_is_that_of_ranked_cells_with_the_silent_ones_tied_last() -> None:

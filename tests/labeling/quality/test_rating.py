@@ -13,6 +13,7 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
+from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.schemas import IMAGES
 from gazetteer.jobs.cli.main import main
@@ -80,6 +81,42 @@ def test_answers_in_a_person_s_own_words(run: Path, tmp_path: Path, capsys: pyte
     assert (silent["answered"], silent["skipped"], silent["agree"]) == (0, 1, [None] * 3)
     assert main(["rate", str(run), "--answers", str(tmp_path / "a.json"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["agree"][0] == 0.5
+
+
+def test_answers_for_features_that_lost_their_label_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after `gazetteer relabel` with stricter settings; what is no feature of the run is refused."""
+    world = Pictured(sky_world(40).inputs, ("ball", "sky"))
+    store = world_run(tmp_path / "run", world, "a sky and a ball", {})
+    for name, table in world.reduce({MID: 4}).items():
+        store.write_final(name, table, PROVENANCE)
+    page = tmp_path / "page"
+    write_page(store.path, page)
+    name = json.loads(re.search(r"const about = (\{.*?\});", (page / "index.html").read_text())[1])["run"]  # type: ignore[index]
+    said = {f"{MID.slug}/0": "sky", f"{MID.slug}/2": "a dog", f"{MID.slug}/3": ""}  # 2 and 3 are not labelled
+    found = agreement(store.path, answered(tmp_path / "a.json", name, said))
+    assert (found["answered"], found["skipped"], found["unlabelled"], found["agree"][0]) == (1, 0, 2, 1.0)
+    print_agreement(found)
+    assert "2 features are left out: they have no label any more" in capsys.readouterr().out
+    with pytest.raises(InputError, match="no label any more for any feature"):
+        agreement(store.path, answered(tmp_path / "b.json", name, {f"{MID.slug}/2": "a dog"}))
+    with pytest.raises(InputError, match=r"answers for .*/4, which is no feature"):
+        agreement(store.path, answered(tmp_path / "c.json", name, said | {f"{MID.slug}/4": "sky"}))
+
+
+def test_answers_for_one_concept_are_drawn_together(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not tell the sea from the lake errs on all of its features, which are one witness."""
+    write_page(run, tmp_path)
+    name = json.loads(re.search(r"const about = (\{.*?\});", (tmp_path / "index.html").read_text())[1])["run"]  # type: ignore[index]
+    concepts = ["sea", "lake", "dog", "car"]
+    rows = [
+        {**MID.columns(), "feature": i, "concept": concepts[i // 10], "kind": "thing", "rank": 1} for i in range(40)
+    ]
+    monkeypatch.setattr(RunFolder, "read_final", lambda *_: pa.Table.from_pylist(rows))
+    said = {f"{MID.slug}/{i}": concepts[i // 10] if i < 20 else "a cat" for i in range(40)}
+    found = agreement(run, answered(tmp_path / "a.json", name, said))
+    assert found["agree"] == found["spatial"]["agree"] == [0.5, 0.0, 1.0]
 
 
 def test_answers_for_another_run_of_that_name_are_refused(tmp_path: Path) -> None:

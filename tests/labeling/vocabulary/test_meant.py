@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.vocabulary.meant import meant, nearest
+from gazetteer.labeling.vocabulary.meant import meant, nearest, stands_for
 
 KNOWN = ("dog", "hot dog", "dogs of war", "sky", "t-shirt")
 
@@ -37,3 +37,7 @@ def test_an_unknown_one_is_refused_with_what_is_near() -> None:
     assert nearest("unicorn", ["b", "a"]) == "it has: a, b."
     assert nearest("x", map(str, range(30))).endswith("and 10 more.")
     assert nearest(0.4, [0.0, 0.5]) == "did you mean 0.5? it has: 0.0, 0.5."
+
+
+def test_what_stands_for_no_known_concept_keeps_its_name() -> None:
+    assert stands_for(["dog", "Dogs", "SKY", "cow"], KNOWN) == {"dog": "dog", "Dogs": "dog", "SKY": "sky", "cow": "cow"}
