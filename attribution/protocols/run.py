@@ -29,6 +29,8 @@ from gazetteer.diffusion.load import ModelConfig, load_pipeline
 PROTOCOLS = ("imagenette", "i2p", "coco")
 SETTINGS, OWN = "settings.json", ("protocol", "model_digest")
 """Where a folder says what its pictures were painted with, and keys of it by which it is known."""
+SAID = frozenset({"model.safety_checker"})
+"""Of what it says, what changes no picture there: none is kept that a filter blacked out."""
 
 
 @settings("")
@@ -169,7 +171,7 @@ def _shaping(model: ModelConfig) -> dict[str, Any]:
         f"model.{setting.name}": getattr(model, setting.name)
         for setting in known
         if not setting.about.last_bits and not setting.about.path
-    }
+    } | ({"model.config": digest_path(model.config)} if model.config else {})
 
 
 def _claim(out: Path, about: dict[str, Any]) -> None:
@@ -181,7 +183,7 @@ def _claim(out: Path, about: dict[str, Any]) -> None:
         if not ours:
             raise InputError(f"{file} is there already and is not what gazetteer left there; name another folder.")
         known = json.loads(file.read_bytes())
-        if other := sorted(key for key in about if about[key] != known.get(key)):
+        if other := sorted(key for key in about.keys() - SAID if about[key] != known.get(key)):
             raise InputError(f"{out} holds pictures of other settings ({', '.join(other)}); take another folder.")
         return
     replace_file(file, (json.dumps(about, indent=1) + "\n").encode())
