@@ -10,7 +10,6 @@ import numpy as np
 from annotated_types import Ge
 from PIL import Image
 
-from gazetteer.attribution.edits.cast import fitted
 from gazetteer.attribution.edits.defaults import POOL, Dose, dose, evaluated
 from gazetteer.attribution.edits.delta import Delta, applied
 from gazetteer.attribution.edits.delta_file import require_same, save_delta
@@ -96,7 +95,7 @@ def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: st
     if not len(edit):
         raise InputError(f"A fraction of {config.fraction} takes no weight here; raise --fraction.")
     about = provenance({"model": digest_path(run.model.path)}, edit.provenance)
-    stored, rounding = fitted(Delta(edit.changes, about), studied.stored)
+    stored, rounding, said = studied.written(Delta(edit.changes, about))
     claim_folder(out)
     save_delta(stored, path)
     supply = prepared.supply(config.goal, config.method, config.concept, fraction)
@@ -105,7 +104,7 @@ def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: st
         "edit": str(path), "weights": len(edit), "asked": supply and supply.asked,
         "eligible": supply and supply.eligible, **dataclasses.asdict(config), "kind": kind,
         "measured": default.measured and fraction == default.taken and _evaluated_on(run),
-        "computed_in": studied.computed_in, "said": studied.said, "short": supply.short if supply else "",
+        "computed_in": studied.computed_in, "said": said, "short": supply.short if supply else "",
         "rounding": str(rounding),
         **_pictures(run, prepared, edit, shown, path),
     }  # fmt: skip

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from gazetteer.attribution.edits.cast import Rounding, fitted
+from gazetteer.attribution.edits.checkpoint_edit import as_stored
+from gazetteer.attribution.edits.delta import Delta
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 
 
@@ -18,15 +22,30 @@ class Studied:
         pipe: computes in `computed_in`.
         dtype: the type that the model was asked for in, in which edits are written.
         computed_in: a name of torch's types.
+        variant: of the files that it was read from.
     """
 
     pipe: Any
     dtype: torch.dtype
     computed_in: str
+    variant: str = ""
 
     def stored(self, name: str) -> torch.dtype | None:
         """The type of a parameter of the denoiser in an edit's file (`gazetteer.attribution.edits.cast.fitted`)."""
         return self.dtype if self.computed_in != _name(self.dtype) else None
+
+    def written(self, delta: Delta) -> tuple[Delta, Rounding, str]:
+        """An edit of this model as it is written: in the type that was asked for, or where the files hold more than
+        that, with their own values; what became of new values; and `said`, with the latter."""
+        from gazetteer.diffusion.denoisers.registry import network
+
+        denoiser: Any = network(self.pipe)
+        read_from = str(getattr(denoiser.config, "_name_or_path", "") or "")
+        cast, rounding = fitted(delta, self.stored)
+        edit = as_stored(cast, Path(read_from), self.variant) if read_from else cast
+        kinds = {_name(c.old.dtype) for n, c in edit.changes.items() if c.old.dtype != cast.changes[n].old.dtype}
+        own = f"the edit holds the values of the files, which are {' and '.join(sorted(kinds))}" if kinds else ""
+        return edit, rounding, "; ".join(filter(None, (self.said, own)))
 
     @property
     def said(self) -> str:
@@ -54,11 +73,11 @@ def load_studied(config: ModelConfig, transformers: bool = False) -> Studied:
     denoiser: Any = network(pipe)
     dtype = denoiser.dtype
     if dtype != torch.float16 or denoiser.device.type != "cpu":
-        return Studied(pipe, dtype, _name(dtype))
+        return Studied(pipe, dtype, _name(dtype), config.variant)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.float()
-    return Studied(pipe, dtype, "float32")
+    return Studied(pipe, dtype, "float32", config.variant)
 
 
 def _name(dtype: torch.dtype) -> str:

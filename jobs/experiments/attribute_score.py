@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gazetteer.attribution.edits.cast import fitted
 from gazetteer.attribution.edits.checkpoint_edit import edit_model
 from gazetteer.attribution.edits.delta import ablation, compose
 from gazetteer.attribution.edits.delta_file import load_delta, require_same, save_delta
@@ -51,7 +50,8 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     about = provenance(model, {**asked, "scope": scored.scope, "fraction": taken.fraction, "per": taken.per})
     _require_room(path, about, told_by)
     claim_folder(out)
-    save_delta(fitted(ablation(scored.weights, scored.chosen, about), studied.stored)[0], path)
+    edit, _, said = studied.written(ablation(scored.weights, scored.chosen, about))
+    save_delta(edit, path)
     rows = component_rows(
         scored.scores, scored.chosen, estimator=config.estimator,
         objective="feature" if config.feature else config.objective,
@@ -62,7 +62,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
         "edit": str(path), "components": str(table), "weights": count(scored.chosen),
         "asked": scored.supply.asked, "eligible": scored.supply.eligible, "short": scored.supply.short,
         "scored": sum(w.numel() for w in scored.weights.values()), "J": scored.value, "cost": scored.cost,
-        "computed_in": studied.computed_in, "said": studied.said,
+        "computed_in": studied.computed_in, "said": said,
         "by_module": {n: len(i) for n, i in sorted(scored.chosen.items(), key=lambda item: -len(item[1]))},
         **({"by_step": scored.steps} if config.by_step else {}),
     }  # fmt: skip
