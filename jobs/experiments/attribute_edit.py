@@ -19,7 +19,6 @@ from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.evaluators import Images, painter
 from gazetteer.attribution.scores.selection import TopFraction
-from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import claim_folder
 from gazetteer.data.core.settings import Effect, Natural, settings
@@ -28,7 +27,9 @@ from gazetteer.data.tables.provenance import provenance
 from gazetteer.jobs.config.fingerprint import marks_of
 from gazetteer.jobs.config.schema import RunConfig, load_config
 from gazetteer.jobs.experiments.attribute_evaluate import load_methods, named, read_cases, style_words
+from gazetteer.jobs.experiments.attribute_model import model_marks, prompt_marks
 from gazetteer.jobs.experiments.attribute_score import file_name
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 
 @settings("")
@@ -88,13 +89,14 @@ def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: st
     path = Path(out) / f"{file_name(f'{config.concept}-{config.goal}-{config.method}')}.safetensors"
     taken = {"fraction": 1.0 if takes_all(config.method) else fraction, "config": vars(methods)}
     told = {"goal": config.goal, "method": config.method, "concept": config.concept}
-    require_same(path, provenance({"model": digest_path(run.model.path)}, {**told, **taken}))
     prompts = read_cases(run, config.pool, style_words(run))
+    marks = {**model_marks(run), **prompt_marks(prompts, list(Vocabulary(run.vocabulary).concepts))}
+    require_same(path, provenance(marks, {**told, **taken}))
     prepared, studied = load_methods(run, methods, prompts)
     edit = prepared.edit(config.goal, config.method, config.concept, fraction)
     if not len(edit):
         raise InputError(f"A fraction of {config.fraction} takes no weight here; raise --fraction.")
-    about = provenance({"model": digest_path(run.model.path)}, edit.provenance)
+    about = provenance(marks, edit.provenance)
     stored, rounding, said = studied.written(Delta(edit.changes, about))
     claim_folder(out)
     save_delta(stored, path)

@@ -19,7 +19,7 @@ from gazetteer.attribution.evaluation.suite import Subject, SuiteConfig, check_a
 from gazetteer.attribution.features.erasing import FeatureErasers
 from gazetteer.attribution.objective.prompts import without
 from gazetteer.attribution.scores.components import require_room, write_components
-from gazetteer.data.core.digests import digest_json, digest_path
+from gazetteer.data.core.digests import digest_json, digest_path, digest_paths
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import claim_folder
 from gazetteer.data.core.settings import Effect
@@ -30,7 +30,7 @@ from gazetteer.data.runs.folder import open_finished
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.jobs.config.fingerprint import marks_of
 from gazetteer.jobs.config.schema import RunConfig
-from gazetteer.jobs.experiments.attribute_model import Studied, load_studied
+from gazetteer.jobs.experiments.attribute_model import Studied, load_studied, model_marks, prompt_marks
 from gazetteer.jobs.experiments.layout import check_config
 from gazetteer.jobs.experiments.steer import load_classifier
 from gazetteer.labeling.detect.detector_features import backbone_features, has_backbone
@@ -189,7 +189,8 @@ def relate_features(
     if not targets:
         raise InputError(f"{labelled_run} labels no feature in the cond branch with a concept that a prompt names.")
     settings = {**dataclasses.asdict(config), "methods": dataclasses.asdict(methods), "pool": pool, "most": most}
-    about = provenance({"model": digest_path(run.model.path)}, {**settings, "run": labelled_run})
+    settings |= {"saes": digest_paths(run.saes), "signal": run.sae_check.signal, "run": labelled_run}
+    about = provenance({**model_marks(run), **prompt_marks(prompts, known)}, settings)
     require_room(out, about, ())
     sites = {site for features in every.values() for site in features}
     saes = load_site_saes(run.saes, sites, run.model.device, signal=run.sae_check.signal)

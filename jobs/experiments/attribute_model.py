@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,12 @@ import torch
 from gazetteer.attribution.edits.cast import Rounding, fitted
 from gazetteer.attribution.edits.checkpoint_edit import as_stored
 from gazetteer.attribution.edits.delta import Delta
+from gazetteer.attribution.evaluation.cases import Prompts
+from gazetteer.data.core.digests import digest_json
+from gazetteer.data.core.settings import Effect
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
+from gazetteer.jobs.config.fingerprint import marks_of
+from gazetteer.jobs.config.schema import RunConfig
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,20 @@ class Studied:
         if self.computed_in == asked:
             return ""
         return f"computed in {self.computed_in} on weights rounded to {asked}: a CPU has no fast {asked}"
+
+
+def model_marks(run: RunConfig) -> dict[str, Any]:
+    """What of the configuration makes the weights that are studied what they are and predict what they do, for a
+    provenance; what shapes the decoded picture alone is left out."""
+    pictures = ("model.path", "model.safety_checker", "model.vae_slicing", "model.vae_tiling")
+    marks = marks_of(run, {Effect.PICTURES}, "model")
+    return {"model": marks["model.path"], **{key: value for key, value in marks.items() if key not in pictures}}
+
+
+def prompt_marks(prompts: Prompts, known: Sequence[str]) -> dict[str, str]:
+    """Digests of the prompts that edits are made from, with what each names, and of the concepts told apart."""
+    source = {prompt: sorted(named) for prompt, named in prompts.source.items()}
+    return {"prompts": digest_json(source), "vocabulary.concepts": digest_json(sorted(known))}
 
 
 def load_studied(config: ModelConfig, transformers: bool = False) -> Studied:
