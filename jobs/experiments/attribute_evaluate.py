@@ -79,8 +79,9 @@ def evaluate(
         parts: of PARTS, what is measured.
 
     Returns:
-        what `run_suite` does, with ``settings`` (a digest of what the results depend on), ``computed_in`` and
-        ``features_skipped``, why nothing was erased through features.
+        what `run_suite` does, with ``settings`` (a digest of what the results depend on), ``computed_in``,
+        ``features_skipped``, why nothing was erased through features, and ``source_of_choosing_half``: [n, m], of m
+        prompts that edits were made from n are of the half that doses are chosen on (`Prompts.shared`).
 
     Raises:
         InputError: no prompt names the concepts, or the folder holds results of other settings, models or prompts.
@@ -125,8 +126,9 @@ def evaluate(
         skipped = str(error)
     subject = Subject(methods, evaluators, prompts.cases, known, run.steer.concepts, words, erasers, run.steer.words)
     result = run_suite(subject, config, concepts, only, cache, parts)
+    shared = [prompts.shared, len(prompts.source)]
     about = {"settings": digest_json(settings), "computed_in": studied.computed_in, "features_skipped": skipped}
-    return {**result, **about}
+    return {**result, **about, "source_of_choosing_half": shared}
 
 
 def _marks(run: RunConfig) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gazetteer.data.core.files.atomic import replace_file
 from gazetteer.data.core.terminal import print_table
-from gazetteer.jobs.experiments.attribute_table import evaluation_table
+from gazetteer.jobs.experiments.attribute_table import evaluation_table, shared_prompts
 from gazetteer.jobs.plots.charts import Point, bars, curves, matrix, save_plots
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     print_heldout(result.get("faithfulness_heldout", {}))
     if result.get("features_skipped"):
         print(f"nothing was erased through features: {result['features_skipped']}")
+    if said := shared_prompts(result):
+        print(said)
     if result.get("nothing"):
         print(f"nothing was measured of {', '.join(result['nothing'])}: no concept of the kind that the model shows")
     for goal, what in _GOALS:
