@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.config.suitable import check_here
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """The types that weights of an edit may have."""
@@ -193,6 +194,7 @@ def check_values(
 
 
 def _write(model: nn.Module, ends: Ends, made: Mapping[str, torch.dtype] | None = None) -> None:
+    check_here(model)
     parameters = dict(model.named_parameters())
     check_values(
         ends,

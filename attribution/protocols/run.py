@@ -24,6 +24,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replace_file
 from gazetteer.data.core.files.own_files import claim_folder, require_own_folder, says
 from gazetteer.data.core.settings import Count, Effect, Natural, OneOf, Seed, fields, settings
+from gazetteer.diffusion.config.suitable import check_offload
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 
 PROTOCOLS = ("imagenette", "i2p", "coco")
@@ -89,6 +90,7 @@ def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[s
         InputError: a missing package, file or column, or a folder that holds another protocol's pictures or somebody
             else's files.
     """
+    check_offload(model.offload)
     require_own_folder(out, ours=says(Path(out) / SETTINGS, *OWN))
     asked, evaluate = {"imagenette": _imagenette, "i2p": _i2p, "coco": _coco}[config.protocol](config)
     deltas = [load_delta(path) for path in config.edit]

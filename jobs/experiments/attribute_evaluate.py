@@ -28,6 +28,7 @@ from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.runs.folder import open_finished
 from gazetteer.data.tables.provenance import provenance
+from gazetteer.diffusion.config.suitable import check_offload
 from gazetteer.jobs.config.fingerprint import marks_of
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.attribute_model import Studied, load_studied, model_marks, prompt_marks
@@ -86,14 +87,9 @@ def evaluate(
     Raises:
         InputError: no prompt names the concepts, or the folder holds results of other settings, models or prompts.
     """
+    check_offload(run.model.offload)
     known = sorted(Vocabulary(run.vocabulary).concepts)
-    if set(parts) != set(PARTS):  # what is asked for by name is measured, also where the size leaves it out
-        styles, areas = config.styles or "styles" in parts, config.areas or "areas" in parts
-        config = dataclasses.replace(config, styles=styles, areas=areas)
-        if "styles" in parts and not style_words(run):
-            raise InputError("Styles cannot be told apart: set steer.words and steer.classifier.")
-        if concepts and "areas" in parts:
-            raise InputError("Areas are chosen by what the model shows; leave out --concepts, or take --parts erase.")
+    config = _with_parts(run, config, concepts, parts)
     words = style_words(run) if config.styles else ()
     concepts = check_asked(config, known, concepts, only)
     if wrong := sorted(set(parts) - set(PARTS)):
@@ -129,6 +125,18 @@ def evaluate(
     shared = [prompts.shared, len(prompts.source)]
     about = {"settings": digest_json(settings), "computed_in": studied.computed_in, "features_skipped": skipped}
     return {**result, **about, "source_of_choosing_half": shared}
+
+
+def _with_parts(run: RunConfig, config: SuiteConfig, concepts: Sequence[str], parts: Sequence[str]) -> SuiteConfig:
+    """The same where all parts are measured; what is asked for by name is, also where the size leaves it out."""
+    if set(parts) == set(PARTS):
+        return config
+    if "styles" in parts and not style_words(run):
+        raise InputError("Styles cannot be told apart: set steer.words and steer.classifier.")
+    if concepts and "areas" in parts:
+        raise InputError("Areas are chosen by what the model shows; leave out --concepts, or take --parts erase.")
+    styles, areas = config.styles or "styles" in parts, config.areas or "areas" in parts
+    return dataclasses.replace(config, styles=styles, areas=areas)
 
 
 def _marks(run: RunConfig) -> dict[str, Any]:
@@ -173,6 +181,7 @@ def relate_features(
         InputError: no label for a concept or no prompt that names it, a run that is not finished or that another model,
             sampling or autoencoders made, or a model or autoencoder that does not fit.
     """
+    check_offload(run.model.offload)
     for name, value in (("pool", pool), ("most", most)):
         if value < 1:
             raise InputError(f"{name} must be at least 1, not {value}.")

@@ -83,9 +83,14 @@ def load_studied(config: ModelConfig, transformers: bool = False) -> Studied:
     slowly than float32 ones (gradients of the embedded U-Net: 3 times), and sums of float16 products are the less
     exact. What comes out is thus that of float32 bit for bit where
     the files hold float16, as those of the embedded model do.
+
+    Raises:
+        InputError: a pipeline that is not known here, or one whose networks are to be offloaded.
     """
+    from gazetteer.diffusion.config.suitable import check_offload
     from gazetteer.diffusion.denoisers.registry import network, require_attributed, require_unet
 
+    check_offload(config.offload)
     pipe: Any = load_pipeline(config)
     require_attributed(pipe)
     if not transformers:
