@@ -44,9 +44,9 @@ def attacked(
 ) -> dict[str, Any]:
     """With words optimised against each edit on other prompts: found edited ÷ found intact without the words.
 
-    ``left_out``: cases whose prompt has no room for the words; ``names_it``: concepts that their words name, which
-    is no attack. Where the attack does not fit the pipeline, ``skipped`` says why: it must not end an evaluation of
-    hours.
+    ``words``: empty where none beat none; ``left_out``: cases whose prompt has no room for them; ``names_it``: concepts
+    that their words name, which is no attack. Where the attack does not fit the pipeline, ``skipped`` says why: it must
+    not end an evaluation of hours.
     """
     words: dict[str, str] = {}
 

@@ -226,8 +226,10 @@ def _line(curve: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
 
 def _aside(figures: Mapping[str, Any]) -> str:
     """What a reader of paraphrases and attacks has to know of the prompts."""
-    left = [f"{figures['left_out']} prompts too long"] if figures.get("left_out") else []
-    return "; ".join([*left, *([f"words name {', '.join(figures['names_it'])}"] if figures.get("names_it") else [])])
+    said = [f"{figures['left_out']} prompts too long"] if figures.get("left_out") else []
+    said += [f"words name {', '.join(figures['names_it'])}"] if figures.get("names_it") else []
+    none = [concept for concept, words in figures.get("words", {}).items() if not words]
+    return "; ".join([*said, *([f"no words beat none for {', '.join(none)}"] if none else [])])
 
 
 def _cell(interval: Sequence[float | None], digits: int = 2) -> str | None:
