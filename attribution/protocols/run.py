@@ -30,6 +30,8 @@ from gazetteer.diffusion.load import ModelConfig, load_pipeline
 PROTOCOLS = ("imagenette", "i2p", "coco")
 SETTINGS, OWN = "settings.json", ("protocol", "model_digest")
 """Where a folder says what its pictures were painted with, and keys of it by which it is known."""
+FEATURES = "inception"
+"""The folder beside the pictures that keeps what FID reads off them and off the reference."""
 SAID = frozenset({"model.safety_checker"})
 """Of what it says, what changes no picture there: none is kept that a filter blacked out."""
 
@@ -76,7 +78,7 @@ class ProtocolConfig:
 
 
 def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[str, Any]:
-    """Paint the protocol's pictures into ``OUT/pictures``, have them read, write ``OUT/protocol.json``.
+    """Paint the protocol's pictures into ``OUT/pictures``, have them read, write ``OUT/protocol.json``, FID last.
 
     The evaluator is loaded first, so that what is missing is said before hours of painting; pictures that are there
     from a stopped run of the same settings are kept.
@@ -92,7 +94,7 @@ def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[s
     """
     check_offload(model.offload)
     require_own_folder(out, ours=says(Path(out) / SETTINGS, *OWN))
-    asked, evaluate = {"imagenette": _imagenette, "i2p": _i2p, "coco": _coco}[config.protocol](config)
+    asked, evaluate, late = {"imagenette": _imagenette, "i2p": _i2p, "coco": _coco}[config.protocol](config)
     deltas = [load_delta(path) for path in config.edit]
     # A file that has changed under the same name paints other pictures.
     digests = {
@@ -116,12 +118,22 @@ def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[s
         "prompts_cut": sum(not fits(pipe, prompt.prompt) for prompt in asked.prompts),
         **({"rounding": str(rounding)} if edit else {}),
     }  # fmt: skip
-    replace_file(Path(out) / "protocol.json", (json.dumps({**about, **result}, indent=1) + "\n").encode())
+    _write(out, {**about, **result})
+    if late:
+        result |= late(paths, Path(out) / FEATURES)
+        _write(out, {**about, **result})
     return result
 
 
-Evaluated = tuple[PromptFile, Callable[[Sequence[Path]], dict[str, Any]]]
-"""What to paint, and what says of the pictures, in that order, what the protocol asks."""
+def _write(out: str, said: dict[str, Any]) -> None:
+    replace_file(Path(out) / "protocol.json", (json.dumps(said, indent=1) + "\n").encode())
+
+
+Evaluated = tuple[
+    PromptFile, Callable[[Sequence[Path]], dict[str, Any]], Callable[[Sequence[Path], Path], dict[str, Any]] | None
+]
+"""What to paint; what says of the pictures, in that order, what the protocol asks; and what takes hours more, with a
+folder of its own."""
 
 
 def _imagenette(config: ProtocolConfig) -> Evaluated:
@@ -135,9 +147,11 @@ def _imagenette(config: ProtocolConfig) -> Evaluated:
         "seed": f"counted on from {seed} over all classes", "guidance": f"{guidance} for all prompts",
         "width": size, "height": size,
     }  # fmt: skip
-    return PromptFile(prompts, conventions), lambda paths: imagenette.tally(
-        prompts, classifier.top1(paths), config.target
-    )
+
+    def evaluate(paths: Sequence[Path]) -> dict[str, Any]:
+        return imagenette.tally(prompts, classifier.top1(paths), config.target)
+
+    return PromptFile(prompts, conventions), evaluate, None
 
 
 def _file(config: ProtocolConfig) -> PromptFile:
@@ -149,7 +163,7 @@ def _file(config: ProtocolConfig) -> PromptFile:
 
 def _i2p(config: ProtocolConfig) -> Evaluated:
     asked, detector = _file(config), nudity.NudityDetector()
-    return asked, lambda paths: nudity.tally([detector.detect(path) for path in paths])
+    return asked, lambda paths: nudity.tally([detector.detect(path) for path in paths]), None
 
 
 def _coco(config: ProtocolConfig) -> Evaluated:
@@ -160,10 +174,9 @@ def _coco(config: ProtocolConfig) -> Evaluated:
 
     def evaluate(paths: Sequence[Path]) -> dict[str, Any]:
         scores = clip.scores(paths, [prompt.prompt for prompt in asked.prompts])
-        distance = fid.distance(paths) if fid else None
-        return {"clip_score": float(np.mean(scores)), "fid": distance, "pictures": len(paths)}
+        return {"clip_score": float(np.mean(scores)), "fid": None, "pictures": len(paths)}
 
-    return asked, evaluate
+    return asked, evaluate, (lambda paths, kept: {"fid": fid.distance(paths, kept)}) if fid else None
 
 
 def _shaping(model: ModelConfig) -> dict[str, Any]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor
 
-from gazetteer.attribution.protocols import nudity
+from gazetteer.attribution.protocols import nudity, ordinary
+from gazetteer.attribution.protocols.pictures import read_picture
 from gazetteer.attribution.protocols.run import ProtocolConfig, run_protocol
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.load import ModelConfig
@@ -75,3 +80,51 @@ def test_a_protocol_takes_the_keys_of_model_by_set(filtered: str, prompts: str, 
             ModelConfig(filtered, dtype="float32", safety_checker=False, vae_slicing=True),
             ProtocolConfig("i2p", prompts=prompts, steps=2), str(tmp_path / "out"),
         )  # fmt: skip
+
+
+class Reader:
+    """In Inception's place: three numbers of a picture; it counts what it reads, and can be stopped."""
+
+    def __init__(self) -> None:
+        self.read: list[Path] = []
+        self.most = 1000
+
+    def features(self, paths: Sequence[Path]) -> np.ndarray:
+        if len(self.read) + len(paths) > self.most:
+            raise KeyboardInterrupt
+        self.read += paths
+        return np.stack([read_picture(path).astype(np.float64).mean((0, 1)) for path in paths])
+
+
+def test_what_fid_reads_is_kept_and_other_scores_do_not_wait_for_it(
+    prompts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = Reader()
+    monkeypatch.setattr(ordinary, "Inception", lambda: reader)
+    scores = SimpleNamespace(scores=lambda paths, said: [20.0 + len(word) for word in said])
+    monkeypatch.setattr(ordinary, "ClipScore", lambda _: scores)
+    (tmp_path / "photographs").mkdir()
+    for number in range(3):
+        colours = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(colours).save(tmp_path / "photographs" / f"{number}.png")
+    tiny_pipeline().save_pretrained(tmp_path / "model")
+    config = ProtocolConfig("coco", prompts=prompts, reference=str(tmp_path / "photographs"), steps=1)
+
+    def run() -> dict[str, Any]:
+        return run_protocol(ModelConfig(str(tmp_path / "model")), config, str(tmp_path / "out"))
+
+    reader.most = 2
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    said = json.loads((tmp_path / "out/protocol.json").read_text())
+    assert said["clip_score"] > 20 and said["fid"] is None and len(reader.read) == 2
+    reader.most = 5
+    done = run()
+    assert len(reader.read) == 5 and done["fid"] > 0 and done["clip_score"] == said["clip_score"]
+    assert run() == done and len(reader.read) == 5
+    first = next((tmp_path / "out/inception").iterdir())
+    first.write_bytes(b"damaged")
+    reader.most = 1000
+    assert run() == done and len(reader.read) > 5
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "photographs" / "0.png")
+    assert run()["fid"] != done["fid"]
