@@ -149,12 +149,29 @@ class Supply:
         )
 
 
-def supply(scores: Mapping[str, Tensor], selection: Selection, chosen: Mapping[str, Tensor]) -> Supply:
-    """What a selection asks of these scores, and what there is; `chosen` is what `select` gives of them."""
-    sizes = [(len(s), s.numel() // len(s)) if selection.per == "row" else (1, s.numel()) for s in scores.values()]
+def asked(weights: Mapping[str, Tensor], selection: Selection) -> int:
+    """How many weights a selection asks for: int(fraction · weights) of every row or layer, or of all."""
+    sizes = [(len(w), w.numel() // len(w)) if selection.per == "row" else (1, w.numel()) for w in weights.values()]
     if selection.per == "global":
         sizes = [(1, sum(columns for _, columns in sizes))]
-    wanted = sum(rows * _wanted(columns, selection.fraction) for rows, columns in sizes)
+    return sum(rows * _wanted(columns, selection.fraction) for rows, columns in sizes)
+
+
+def require_some(weights: Mapping[str, Tensor], selection: Selection) -> None:
+    """Raise InputError, before anything is scored, where a selection asks for none of these weights."""
+    if asked(weights, selection):
+        return
+    least, per = f"{1 / selection.fraction:.0f}" if selection.fraction else "infinitely many", selection.per
+    each = {"row": "a row", "layer": "a layer", "global": "a scope"}[per]
+    raise InputError(
+        f"A fraction of {selection.fraction} per {per} takes no weight here ({each} of fewer than {least} weights "
+        f"gives up none); raise --fraction{' or use --per layer' if per == 'row' else ''}."
+    )
+
+
+def supply(scores: Mapping[str, Tensor], selection: Selection, chosen: Mapping[str, Tensor]) -> Supply:
+    """What a selection asks of these scores, and what there is; `chosen` is what `select` gives of them."""
+    wanted = asked(scores, selection)
     eligible = sum(int((_strength(score, selection.sign) > 0).sum()) for score in scores.values())
     return Supply(wanted, eligible, count(chosen), selection.sign)
 

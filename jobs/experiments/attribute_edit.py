@@ -93,14 +93,17 @@ def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: st
     marks = {**model_marks(run), **prompt_marks(prompts, list(Vocabulary(run.vocabulary).concepts))}
     require_same(path, provenance(marks, {**told, **taken}))
     prepared, studied = load_methods(run, methods, prompts)
+    prepared.require_some(config.goal, config.method, fraction)
     edit = prepared.edit(config.goal, config.method, config.concept, fraction)
+    supply = prepared.supply(config.goal, config.method, config.concept, fraction)
     if not len(edit):
-        raise InputError(f"A fraction of {config.fraction} takes no weight here; raise --fraction.")
+        raise InputError(
+            f"Nothing is changed: {(supply and supply.short) or 'the method leaves all weights as they are'}."
+        )
     about = provenance(marks, edit.provenance)
     stored, rounding, said = studied.written(Delta(edit.changes, about))
     claim_folder(out)
     save_delta(stored, path)
-    supply = prepared.supply(config.goal, config.method, config.concept, fraction)
     shown = [c for c in prompts.cases if c.half == REPORT and config.concept in c.named][: config.sheet]
     return {
         "edit": str(path), "weights": len(edit), "asked": supply and supply.asked,

@@ -11,9 +11,10 @@ from gazetteer.attribution.edits.checkpoint_edit import edit_model
 from gazetteer.attribution.edits.delta import ablation, compose
 from gazetteer.attribution.edits.delta_file import load_delta, require_same, save_delta
 from gazetteer.attribution.scores.components import component_rows, require_room, write_components
-from gazetteer.attribution.scores.score import ScoreConfig, score_weights
+from gazetteer.attribution.scores.score import NothingTakenError, ScoreConfig, score_weights
 from gazetteer.attribution.scores.selection import count
 from gazetteer.data.core.digests import digest_paths
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import claim_folder
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.tables.provenance import provenance
@@ -30,8 +31,9 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     Rows of other concepts, features, objectives and estimators that the table has stay.
 
     Raises:
-        InputError: anything that does not fit, an edit or rows of the same name and other settings in `out`, or a
-            concept that `vocabulary`, where it names any, does not name.
+        InputError: anything that does not fit, an edit or rows of the same name and other settings in `out`, a
+            concept that `vocabulary`, where it names any, does not name, or nothing to take by the scores, which are
+            written all the same.
     """
     if config.concept and Vocabulary(run.vocabulary).concepts:
         config = dataclasses.replace(config, concept=named(run, config.concept)[0])
@@ -47,19 +49,24 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     _require_room(path, provenance(model, known), told_by)
     use_threads(run.threads)
     studied = load_studied(run.model, transformers=True)
-    scored = score_weights(studied.pipe, config, run.saes, run.sae_check.signal)
+    try:
+        scored, nothing = score_weights(studied.pipe, config, run.saes, run.sae_check.signal), None
+    except NothingTakenError as error:
+        scored, nothing = error.scored, error
     site, taken = scored.site, scored.selection
     about = provenance(model, {**asked, "scope": scored.scope, "fraction": taken.fraction, "per": taken.per})
     _require_room(path, about, told_by)
     claim_folder(out)
-    edit, _, said = studied.written(ablation(scored.weights, scored.chosen, about))
-    save_delta(edit, path)
     rows = component_rows(
         scored.scores, scored.chosen, estimator=config.estimator,
         objective="feature" if config.feature else config.objective,
         concept=config.concept or None, site=site, feature=scored.feature,
     )  # fmt: skip
     table = write_components(out, rows, about)
+    if nothing:
+        raise InputError(f"{nothing} The scores are in {table}.") from nothing
+    edit, _, said = studied.written(ablation(scored.weights, scored.chosen, about))
+    save_delta(edit, path)
     return {
         "edit": str(path), "components": str(table), "weights": count(scored.chosen),
         "asked": scored.supply.asked, "eligible": scored.supply.eligible, "short": scored.supply.short,
