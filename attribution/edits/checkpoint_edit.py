@@ -41,14 +41,16 @@ def edit_model(
         what became of the new values where the files hold another type than the edit (`fitted`).
 
     Raises:
-        InputError: no such model, `out` exists or cannot be written, something in the model that is not a file or
-            folder, or the edit does not fit the weights.
+        InputError: no such model, `out` exists, lies in it or cannot be written, something in the model that is not a
+            file or folder, or the edit does not fit the weights.
     """
     source, out = Path(source), Path(out)
     if not (files := sorted((source / part).glob("*.safetensors"))):
         raise InputError(f"{source} has no {part}/*.safetensors to edit.")
     if out.exists() or out.is_symlink():
         raise InputError(f"{out} exists already; name a new folder.")
+    if source.resolve() in out.resolve().parents:
+        raise InputError(f"{out} lies in {source}, of which it is to be a copy; name a folder outside of it.")
     _places(files)  # before the copy, so that a sentence names the user's file
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

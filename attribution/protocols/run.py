@@ -106,7 +106,7 @@ def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[s
     from gazetteer.diffusion.denoisers.registry import require_unet
 
     pipe: Any = load_pipeline(model)
-    require_unet(pipe, "gazetteer attribute")
+    require_unet(pipe, "gazetteer attribute protocol")
     check_sizes(pipe, asked.prompts)
     dtypes = {name: weight.dtype for name, weight in pipe.unet.named_parameters()}
     edit, rounding = fitted(compose(deltas), dtypes.get) if deltas else (None, Rounding())

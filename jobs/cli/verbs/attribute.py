@@ -116,7 +116,7 @@ def _add_concepts(verbs: Any) -> None:
 def _add_protocol(verbs: Any) -> None:
     protocol = verbs.add_parser("protocol", help="a published protocol on a real pipeline: imagenette, i2p, coco")
     protocol.add_argument("protocol", metavar="PROTOCOL", help="imagenette, i2p or coco")
-    protocol.add_argument("--model", required=True, metavar="FOLDER", help="a diffusers pipeline: folder or hub id")
+    protocol.add_argument("--model", required=True, metavar="FOLDER", help="a pipeline with a U-Net: folder or hub id")
     protocol.add_argument("--device", default="cpu")
     protocol.add_argument("--dtype", default="float32")
     protocol.add_argument(

@@ -20,6 +20,7 @@ from gazetteer.attribution.protocols.run import ProtocolConfig, run_protocol
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.load import ModelConfig
 from gazetteer.jobs.cli.main import parser
+from tests.support.models.dits import saved_dit
 from tests.support.models.tiny_pipeline import tiny_pipeline
 
 
@@ -128,3 +129,11 @@ def test_what_fid_reads_is_kept_and_other_scores_do_not_wait_for_it(
     assert run() == done and len(reader.read) > 5
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "photographs" / "0.png")
     assert run()["fid"] != done["fid"]
+
+
+def test_a_transformer_is_refused_by_what_this_verb_knows(prompts: str, tmp_path: Path) -> None:
+    """Other verbs of `attribute` take SD 3."""
+    model = saved_dit("sd3", tmp_path / "sd3")
+    said = r"^gazetteer attribute protocol knows pipelines with a U-Net alone, not a StableDiffusion3Pipeline\.$"
+    with pytest.raises(InputError, match=said):
+        protocol("--model", str(model), "--prompts", prompts, "--out", str(tmp_path / "out"))
