@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +46,18 @@ def frechet_distance(first: NDArray[np.float64], second: NDArray[np.float64]) ->
         raise InputError("A Fréchet distance needs at least 2 pictures on each side.")
     rows = [x - x.mean(0) for x in (first, second)]
     scaled = [x / np.sqrt(len(x) - 1) for x in rows]
-    small = [np.linalg.qr(x, mode="r") if len(x) > x.shape[1] else x for x in scaled]
+    small = [_reduced(x) for x in scaled]
     both = np.linalg.svd(small[0] @ small[1].T, compute_uv=False).sum()
     means = first.mean(0) - second.mean(0)
     return float(means @ means + (scaled[0] ** 2).sum() + (scaled[1] ** 2).sum() - 2 * both)
+
+
+def _reduced(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """R of X = QR, where that is smaller than X."""
+    if len(rows) <= rows.shape[1]:
+        return rows
+    triangle: Any = np.linalg.qr(rows, mode="r")
+    return np.asarray(triangle)
 
 
 def same_pictures(features: NDArray[np.float64]) -> NDArray[np.int64]:
