@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gazetteer.attribution.objective.problem import check_here
 from gazetteer.data.core.errors import InputError
-from gazetteer.diffusion.config.suitable import check_here
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """The types that weights of an edit may have."""

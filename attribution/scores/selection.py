@@ -10,9 +10,9 @@ import torch
 from annotated_types import Gt, Le
 from torch import Tensor, nn
 
+from gazetteer.attribution.objective.problem import check_here
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Fraction, OneOf, settings
-from gazetteer.diffusion.config.suitable import check_here
 from gazetteer.diffusion.denoisers.registry import adapter_of
 
 SCOPES = ("ff", "cross", "self", "conv", "all")

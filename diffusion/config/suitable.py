@@ -95,12 +95,3 @@ def check_offload(offload: str) -> None:
             f"gazetteer attribute reads and changes weights where they are, and model.offload={offload} keeps them "
             "elsewhere; leave it out, and take model.dtype=float16 or a device with more memory."
         )
-
-
-def check_here(network: Any) -> None:
-    """Raise InputError for a network whose weights are nowhere until it runs (accelerate's sequential offload)."""
-    if any(weight.is_meta for weight in network.parameters()):
-        raise InputError(
-            f"The weights of this {type(network).__name__} are kept elsewhere while it does not run, where they can be "
-            "neither scored nor changed; load it without sequential offload."
-        )
