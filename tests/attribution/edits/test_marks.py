@@ -46,16 +46,18 @@ def run_on(model: str, *overrides: str) -> RunConfig:
 def test_scores_of_a_model_read_otherwise_replace_nothing(model: str, override: str, said: str, tmp_path: Path) -> None:
     config = ScoreConfig(concept="dog", fraction=0.02, steps=2)
     done = score(run_on(model), config, str(tmp_path))
-    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    held = {path: Path(path).read_bytes() for path in (done["edit"], done["components"])}
+    made_from = load_delta(done["edit"]).provenance
     nowhere = run_on(model, "model.device=cuda:99", override)  # refused before a model is read
     for edit in (Path(done["edit"]), Path(done["components"])):
         with pytest.raises(InputError, match=f"{edit.name} is there already and of other settings .{said}"):
             score(nowhere, config, str(tmp_path))
         edit.unlink()
-    (tmp_path / "components.parquet").write_bytes(before["components.parquet"])
-    (tmp_path / "dog-erase.safetensors").write_bytes(before["dog-erase.safetensors"])
+    for path, content in held.items():
+        Path(path).write_bytes(content)
     score(run_on(model, "model.safety_checker=false", "model.vae_slicing=true"), config, str(tmp_path))
-    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    assert Path(done["components"]).read_bytes() == held[done["components"]]
+    assert load_delta(done["edit"]).provenance == made_from
 
 
 def test_an_edit_from_other_prompts_or_concepts_replaces_nothing(model: str, tmp_path: Path) -> None:
