@@ -15,6 +15,7 @@ from annotated_types import Ge, Lt
 from gazetteer.attribution.edits.cast import Rounding, fitted
 from gazetteer.attribution.edits.delta import applied, compose
 from gazetteer.attribution.edits.delta_file import load_delta
+from gazetteer.attribution.objective.problem import check_offload
 from gazetteer.attribution.objective.prompts import fits
 from gazetteer.attribution.protocols import imagenette, nudity, ordinary
 from gazetteer.attribution.protocols.pictures import check_sizes, paint_prompts
@@ -24,7 +25,6 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replace_file
 from gazetteer.data.core.files.own_files import claim_folder, require_own_folder, says
 from gazetteer.data.core.settings import Count, Effect, Natural, OneOf, Seed, fields, settings
-from gazetteer.diffusion.config.suitable import check_offload
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 
 PROTOCOLS = ("imagenette", "i2p", "coco")

@@ -86,12 +86,3 @@ def check_scheduler(scheduler: str, index: Mapping[str, Any], adapter: Adapter) 
             f"model.scheduler=ddim does not fit a {index.get('_class_name')}, which is sampled by flow matching "
             f"({own}); leave model.scheduler empty."
         )
-
-
-def check_offload(offload: str) -> None:
-    """Raise InputError for a model whose weights would be elsewhere while it does not run (`ModelConfig.offload`)."""
-    if offload:
-        raise InputError(
-            f"gazetteer attribute reads and changes weights where they are, and model.offload={offload} keeps them "
-            "elsewhere; leave it out, and take model.dtype=float16 or a device with more memory."
-        )

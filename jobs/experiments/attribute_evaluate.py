@@ -17,6 +17,7 @@ from gazetteer.attribution.evaluation.features import FeaturesConfig, labelled_f
 from gazetteer.attribution.evaluation.pairs import PicturePairs
 from gazetteer.attribution.evaluation.suite import Subject, SuiteConfig, check_asked, run_suite
 from gazetteer.attribution.features.erasing import FeatureErasers
+from gazetteer.attribution.objective.problem import check_offload
 from gazetteer.attribution.objective.prompts import without
 from gazetteer.attribution.scores.components import require_room, write_components
 from gazetteer.data.core.digests import digest_json, digest_path, digest_paths
@@ -28,7 +29,6 @@ from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.runs.folder import open_finished
 from gazetteer.data.tables.provenance import provenance
-from gazetteer.diffusion.config.suitable import check_offload
 from gazetteer.jobs.config.fingerprint import marks_of
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.attribute_model import Studied, load_studied, model_marks, prompt_marks

@@ -87,7 +87,7 @@ def load_studied(config: ModelConfig, transformers: bool = False) -> Studied:
     Raises:
         InputError: a pipeline that is not known here, or one whose networks are to be offloaded.
     """
-    from gazetteer.diffusion.config.suitable import check_offload
+    from gazetteer.attribution.objective.problem import check_offload
     from gazetteer.diffusion.denoisers.registry import network, require_attributed, require_unet
 
     check_offload(config.offload)
