@@ -59,7 +59,8 @@ def adversarial_words(pipe: Any, prompts: Sequence[str], samples: Samples, attac
         samples: of `prompts`, as `trajectory` orders them (all prompts of a step, then the next), with targets.
 
     Returns:
-        the words, and the loss without them and after each round: it never rises once there are words.
+        the words, none where the best that were found do no better than none, and the loss without them and after
+        each round: it never rises once there are words.
 
     Raises:
         NoAttackError: a pipeline with two text encoders, or prompts that leave no room.
@@ -93,7 +94,7 @@ def adversarial_words(pipe: Any, prompts: Sequence[str], samples: Samples, attac
                 if (loss := _with(pipe, prompts, new, samples, attack.before)) < best:
                     best, now = loss, new
         losses.append(best)
-    return " ".join(now), losses
+    return " ".join(now) if best < losses[0] else "", losses
 
 
 def vocabulary(tokenizer: Any, forbidden: Collection[str] = ()) -> tuple[list[int], list[str]]:
@@ -114,7 +115,8 @@ def vocabulary(tokenizer: Any, forbidden: Collection[str] = ()) -> tuple[list[in
 
 def said_with(prompts: Sequence[str], words: Sequence[str], before: bool = False) -> list[str]:
     """The prompts with words after them, or before."""
-    more = " ".join(words)
+    if not (more := " ".join(words)):
+        return list(prompts)
     return [f"{more} {prompt}" if before else f"{prompt} {more}" for prompt in prompts]
 
 

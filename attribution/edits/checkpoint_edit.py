@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import struct
 import tempfile
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from gazetteer.attribution.edits.cast import Rounding, fitted
-from gazetteer.attribution.edits.delta import Delta, check_values
+from gazetteer.attribution.edits.delta import FLOATS, Change, Delta, bits, check_values, ends_of, made_in
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.plain_json import once
 
@@ -39,14 +41,16 @@ def edit_model(
         what became of the new values where the files hold another type than the edit (`fitted`).
 
     Raises:
-        InputError: no such model, `out` exists or cannot be written, something in the model that is not a file or
-            folder, or the edit does not fit the weights.
+        InputError: no such model, `out` exists, lies in it or cannot be written, something in the model that is not a
+            file or folder, or the edit does not fit the weights.
     """
     source, out = Path(source), Path(out)
     if not (files := sorted((source / part).glob("*.safetensors"))):
         raise InputError(f"{source} has no {part}/*.safetensors to edit.")
     if out.exists() or out.is_symlink():
         raise InputError(f"{out} exists already; name a new folder.")
+    if source.resolve() in out.resolve().parents:
+        raise InputError(f"{out} lies in {source}, of which it is to be a copy; name a folder outside of it.")
     _places(files)  # before the copy, so that a sentence names the user's file
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -93,13 +97,9 @@ def edit_weights(files: list[Path], delta: Delta, *, undo: bool = False) -> Roun
         with path.open("rb") as stream:
             return _read(stream, dtype, start, index)
 
-    delta, rounding = fitted(delta, lambda name: places[name][1] if name in places else None)
-    ends = {n: (c.index, *((c.new, c.old) if undo else (c.old, c.new))) for n, c in delta.changes.items()}
-    check_values(
-        {name: (index, before) for name, (index, before, _) in ends.items()},
-        lambda name: places[name][3] if name in places else None,
-        read,
-    )
+    stored, rounding = fitted(delta, lambda name: places[name][1] if name in places else None)
+    ends = ends_of(stored, undo)
+    check_values(ends, lambda name: places[name][3] if name in places else None, read, made_in(delta))
     for name, (index, _, after) in ends.items():
         path, _, start, _ = places[name]
         content = after.contiguous().view(torch.uint8).numpy().tobytes()
@@ -109,6 +109,41 @@ def edit_weights(files: list[Path], delta: Delta, *, undo: bool = False) -> Roun
                 stream.seek(start + place * width)
                 stream.write(content[nth * width : (nth + 1) * width])
     return rounding
+
+
+def as_stored(delta: Delta, folder: Path, variant: str = "") -> Delta:
+    """The edit with what the files hold that its weights were read from, where they hold more than the type read into.
+
+    Weights of float32 files that were read as float16 are rounded, and an edit of them could not be taken out of the
+    files again: its old values are those of the files, its new ones cast. Parameters whose files hold something else
+    (a model that was changed after it was read) stay as they are.
+
+    Args:
+        folder: of the part of the model that is edited; one that is not there changes nothing.
+        variant: of the files (``fp16``), empty for none.
+    """
+    changes = dict(delta.changes)
+    for path in _read_from(folder, variant):
+        with safe_open(str(path), framework="pt") as file:
+            for name in delta.changes.keys() & set(file.keys()):
+                changes[name] = _with_stored(delta.changes[name], file.get_tensor(name).reshape(-1))
+    return Delta(changes, delta.provenance)
+
+
+def _with_stored(change: Change, stored: Tensor) -> Change:
+    wider = stored.dtype in FLOATS and torch.promote_types(stored.dtype, change.old.dtype) == stored.dtype
+    if stored.dtype == change.old.dtype or not wider or bool((change.index >= len(stored)).any()):
+        return change
+    old = stored[change.index]
+    rounded = torch.equal(bits(old.to(change.old.dtype)), bits(change.old))
+    return Change(change.index, old, change.new.to(stored.dtype)) if rounded else change
+
+
+def _read_from(folder: Path, variant: str) -> list[Path]:
+    """The files of a folder that a pipeline reads: those of the variant, or else those of none."""
+    files = sorted(folder.glob("*.safetensors"))
+    named = [file for file in files if variant and re.search(rf"\.{re.escape(variant)}[.-]", file.name)]
+    return named or [file for file in files if re.fullmatch(r"[^.]+", file.stem)]
 
 
 def _places(files: list[Path]) -> dict[str, tuple[Path, torch.dtype, int, int]]:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gazetteer.attribution.objective.problem import check_here
 from gazetteer.data.core.errors import InputError
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -77,23 +78,54 @@ def difference(before: Mapping[str, Tensor], after: Mapping[str, Tensor], proven
 
 def apply(model: nn.Module, delta: Delta) -> None:
     """Put the new values in; raises InputError, before anything changes, if the model does not hold the old ones."""
-    _write(model, {name: (change.index, change.old, change.new) for name, change in delta.changes.items()})
+    _write(model, ends_of(delta))
 
 
 def remove(model: nn.Module, delta: Delta) -> None:
     """Put the old values back; raises InputError, before anything changes, if the model does not hold the new ones."""
-    _write(model, {name: (change.index, change.new, change.old) for name, change in delta.changes.items()})
+    _write(model, ends_of(delta, undo=True))
 
 
 @contextmanager
 def applied(model: nn.Module, *deltas: Delta) -> Iterator[Delta]:
-    """The model with all edits while open (`compose`); exactly as before afterwards, however it ends."""
-    joined = compose(deltas)
-    apply(model, joined)
+    """The model with all edits while open (`compose`), in its types (`in_types`); exactly as before afterwards, however
+    it ends."""
+    dtypes = {name: weight.dtype for name, weight in model.named_parameters()}
+    joined = compose([in_types(delta, dtypes.get) for delta in deltas])
+    _write(model, ends_of(joined), made_in(*deltas))
     try:
         yield joined
     finally:
         remove(model, joined)
+
+
+def in_types(delta: Delta, dtype_of: Callable[[str], torch.dtype | None]) -> Delta:
+    """The edit in the types of a model's weights, old values and new ones rounded to them.
+
+    A model that was read into a smaller type than its files have holds their values rounded; an edit that holds them
+    as the files do is thus for it too, and putting its old values back leaves it as it was.
+
+    Args:
+        dtype_of: parameter name -> its type, None where there is no such parameter (left for `apply` to refuse).
+
+    Raises:
+        InputError: a value that the model's type cannot reach.
+    """
+    changes: dict[str, Change] = {}
+    for name, change in delta.changes.items():
+        dtype = dtype_of(name) or change.old.dtype
+        if dtype == change.old.dtype:
+            changes[name] = change
+            continue
+        old, new = change.old.to(dtype), change.new.to(dtype)
+        for values, which in ((old, "old"), (new, "new")):
+            if not bool(values.isfinite().all()):
+                raise InputError(
+                    f"The edit's {which} values of {name} are beyond what {dtype} holds, in which this model is."
+                )
+        changes[name] = Change(change.index, old, new)
+    same = all(change is delta.changes[name] for name, change in changes.items())
+    return delta if same else Delta(changes, delta.provenance)
 
 
 def compose(deltas: Sequence[Delta]) -> Delta:
@@ -111,19 +143,34 @@ def compose(deltas: Sequence[Delta]) -> Delta:
     return Delta(changes, {"composed": [delta.provenance for delta in deltas]})
 
 
+Ends = dict[str, tuple[Tensor, Tensor, Tensor]]
+"""Per parameter the index, the values before and those after."""
+
+
+def ends_of(delta: Delta, undo: bool = False) -> Ends:
+    """What an edit, or taking it out, leads from and to."""
+    return {n: (c.index, *((c.new, c.old) if undo else (c.old, c.new))) for n, c in delta.changes.items()}
+
+
+def made_in(*deltas: Delta) -> dict[str, torch.dtype]:
+    """Per parameter the type that its edits hold."""
+    return {name: change.old.dtype for delta in deltas for name, change in delta.changes.items()}
+
+
 def check_values(
-    delta_values: Mapping[str, tuple[Tensor, Tensor]],
+    ends: Ends,
     shape_of: Callable[[str], int | None],
     read: Callable[..., Tensor],
+    made: Mapping[str, torch.dtype] | None = None,
 ) -> None:
-    """Raise InputError unless the weights at each index hold the expected values, bit for bit.
+    """Raise InputError unless the weights at each index hold the values before, bit for bit.
 
     Args:
-        delta_values: per parameter (index, expected).
         shape_of: how many weights a parameter has, None if there is none of that name.
         read: (name, index) -> its values there.
+        made: `made_in` of the edit before it was cast.
     """
-    for name, (index, expected) in delta_values.items():
+    for name, (index, expected, _) in ends.items():
         size = shape_of(name)
         if size is None:
             raise InputError(f"The edit does not fit this model: it has no weights {name}.")
@@ -133,6 +180,12 @@ def check_values(
         if differing.dtype != expected.dtype:
             raise InputError(f"The edit is for {name} in {expected.dtype}; this model holds {differing.dtype}.")
         wrong = int((bits(differing.cpu()) != bits(expected)).sum())
+        dtype = (made or {}).get(name, expected.dtype)
+        if wrong and torch.equal(bits(differing.cpu().to(dtype)), bits(expected.to(dtype))):
+            raise InputError(
+                f"The edit was made from these weights rounded to {dtype} and does not hold what {wrong} of "
+                f"{len(index)} of {name} are, so that it could not be taken out again; make it anew from this model."
+            )
         if wrong:
             raise InputError(
                 f"{wrong} of {len(index)} weights of {name} are not what the edit expects: it is for another model, "
@@ -140,15 +193,17 @@ def check_values(
             )
 
 
-def _write(model: nn.Module, values: Mapping[str, tuple[Tensor, Tensor, Tensor]]) -> None:
+def _write(model: nn.Module, ends: Ends, made: Mapping[str, torch.dtype] | None = None) -> None:
+    check_here(model)
     parameters = dict(model.named_parameters())
     check_values(
-        {name: (index, before) for name, (index, before, _) in values.items()},
+        ends,
         lambda name: parameters[name].numel() if name in parameters else None,
         lambda name, index: parameters[name].detach().reshape(-1)[index.to(parameters[name].device)],
+        made,
     )
     with torch.no_grad():
-        for name, (index, _, after) in values.items():
+        for name, (index, _, after) in ends.items():
             put(parameters[name], index, after)
 
 

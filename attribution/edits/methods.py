@@ -24,6 +24,7 @@ from gazetteer.attribution.scores.selection import (
     Supply,
     count,
     random_like,
+    require_some,
     select,
     supply,
 )
@@ -133,13 +134,23 @@ class Methods:
         chosen = self.choose(goal, ranking, concept, fraction)
         return supply(*self._ranked(goal, ranking, concept, fraction), chosen)
 
+    def require_some(self, goal: str, method: str, fraction: float) -> None:
+        """Raise InputError, before anything is sampled, for a fraction that takes no weight, whatever the scores."""
+        if not takes_all(method):
+            method = "cad" if method == "repaired" else method
+            ranking = leader(method, self.config.reference) or method
+            wide = ranking in ("iterated", "steps")
+            require_some(self.wide if wide else self.weights, self._selection(goal, ranking, fraction))
+
     def _ranked(self, goal: str, method: str, concept: str, fraction: float) -> tuple[Scores, Selection]:
         """The scores by which a method that follows none chooses, and how."""
-        scores = self.scores(goal, method, concept, fraction)
+        return self.scores(goal, method, concept, fraction), self._selection(goal, method, fraction)
+
+    def _selection(self, goal: str, method: str, fraction: float) -> Selection:
         if method in ("iterated", "steps"):
-            return scores, Selection(fraction, "global")
+            return Selection(fraction, "global")
         per = PRESETS["cad"].selection.per if method == "published" else self.config.per
-        return scores, Selection(fraction, per, "positive" if goal == "erase" else "negative")
+        return Selection(fraction, per, "positive" if goal == "erase" else "negative")
 
     def scores(self, goal: str, method: str, concept: str, fraction: float = 0.0) -> Scores:
         """α of every weight of the scope under a method.

@@ -38,6 +38,11 @@ class Prompts:
     cases: list[Case]
     source: dict[str, frozenset[str]]
 
+    @property
+    def shared(self) -> int:
+        """How many of the source doses are chosen on too, as there were too few prompts for a pool of its own."""
+        return len(self.source.keys() & {case.prompt for case in self.cases if case.half == CHOOSE})
+
 
 def named_in(cases: Sequence[Case], half: int) -> set[str]:
     """The concepts that the prompts of a half name."""
@@ -47,7 +52,8 @@ def named_in(cases: Sequence[Case], half: int) -> set[str]:
 def part_prompts(prompts: Sequence[str], vocabulary: Vocabulary, words: Sequence[str], pool: int, seed: int) -> Prompts:
     """`pool` cases, and as many other prompts to make edits from.
 
-    Where there are too few prompts for that, those of the choosing half serve for the concepts that lack one.
+    Where there are too few prompts for that, those of the choosing half serve for the concepts that lack one
+    (`Prompts.shared`).
 
     Args:
         words, seed: see `draw_cases`.

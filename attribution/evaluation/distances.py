@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,8 @@ def frechet_distance(first: NDArray[np.float64], second: NDArray[np.float64]) ->
     """‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁Σ₂)^½), FID's formula (Heusel et al. 1706.08500, eq. 6).
 
     tr (Σ₁Σ₂)^½ is the sum of the singular values of X₁X₂ᵀ of the centred rows, so fewer pictures than channels are no
-    trouble to compute; the estimate is then biased upwards, and only sets of one size compare.
+    trouble to compute; the estimate is then biased upwards, and only sets of one size compare. With more pictures than
+    channels X = QR, and R₁R₂ᵀ has the same singular values: no matrix is larger than the features.
 
     Args:
         first, second: [pictures, channels], at least 2 pictures each.
@@ -44,9 +46,18 @@ def frechet_distance(first: NDArray[np.float64], second: NDArray[np.float64]) ->
         raise InputError("A Fréchet distance needs at least 2 pictures on each side.")
     rows = [x - x.mean(0) for x in (first, second)]
     scaled = [x / np.sqrt(len(x) - 1) for x in rows]
-    both = np.linalg.svd(scaled[0] @ scaled[1].T, compute_uv=False).sum()
+    small = [_reduced(x) for x in scaled]
+    both = np.linalg.svd(small[0] @ small[1].T, compute_uv=False).sum()
     means = first.mean(0) - second.mean(0)
     return float(means @ means + (scaled[0] ** 2).sum() + (scaled[1] ** 2).sum() - 2 * both)
+
+
+def _reduced(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """R of X = QR, where that is smaller than X."""
+    if len(rows) <= rows.shape[1]:
+        return rows
+    triangle: Any = np.linalg.qr(rows, mode="r")
+    return np.asarray(triangle)
 
 
 def same_pictures(features: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -39,11 +39,11 @@ def located(
     result: dict[str, Any] = {"overlap": {}, "distribution": {}}
     for name in [name for name in names if name in fractions]:
         chosen = {c: _chosen(methods, cache or ResultCache(), name, c, fractions[name]) for c in concepts}
-        taken = leader(name, methods.config.reference) or name
-        wide = taken in ("iterated", "steps") or takes_all(taken)
+        ranking = leader(name, methods.config.reference) or name
+        wide = ranking in ("iterated", "steps") or takes_all(ranking)
         scope = methods.wide if wide else methods.weights
         result["overlap"][name] = overlaps(chosen)
-        result["distribution"][name] = {c: distribution(weights_chosen, scope) for c, weights_chosen in chosen.items()}
+        result["distribution"][name] = {c: distribution(methods.unet, taken, scope) for c, taken in chosen.items()}
     return result
 
 
@@ -88,7 +88,7 @@ def everywhere(methods: Methods, concepts: Sequence[str], cache: ResultCache | N
         stored = dict(cache.arrays(key, make))
         result["step"][concept] = stored.pop(_STEPS).tolist()
         choices[concept] = {name: torch.tensor(index) for name, index in stored.items()}
-        rows = result["distribution"][concept] = distribution(choices[concept], weights)
+        rows = result["distribution"][concept] = distribution(methods.unet, choices[concept], weights)
         for place in ("kind", "block"):
             result[place][concept] = _fractions(rows, place, "chosen")
             result["weights"][place] = _fractions(rows, place, "weights")

@@ -20,7 +20,7 @@ from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.evaluators import Observation
 from gazetteer.attribution.evaluation.pairs import PicturePairs
 from gazetteer.attribution.evaluation.summaries import shown
-from gazetteer.attribution.objective.prompts import fits, paraphrases
+from gazetteer.attribution.objective.prompts import fits, names, paraphrases
 from gazetteer.attribution.objective.samples import shuffled
 from gazetteer.data.core.settings import OneOf, settings
 
@@ -44,6 +44,8 @@ class ResistanceConfig:
 
 
 Arrays = Mapping[str, NDArray[Any]]
+WORDED = {"words": False, "unlearndiffatk": True}
+"""Attacks by words, and whether these stand before the prompt."""
 
 
 class Resistance:
@@ -63,8 +65,9 @@ class Resistance:
             per method (and ``intact``) and attack: ``shown``, how often the detector finds the concept in the pictures,
             ``classifier``, the same by the classifier's word, ``above_floor``, less the intact model's rate with an
             empty prompt on the same noise, each [rate, low, high] over concepts and noises; ``pictures``,
-            ``left_out`` (prompts that the tokenizer would cut), ``by_concept``; or only ``skipped``, why. The intact
-            model has ``empty`` too, the floor.
+            ``left_out`` (prompts that the tokenizer would cut), ``by_concept``; of attacks by words also ``words``,
+            empty where none beat none, and ``names_it``, concepts that their words name, which is no attack; or only
+            ``skipped``, why. The intact model has ``empty`` too, the floor.
         """
         methods = {name: dose for name, dose in fractions.items() if name in (self.config.methods or fractions)}
         floor = {concept: self._kept(INTACT, concept, 0.0, FLOOR) for concept in concepts}
@@ -76,7 +79,8 @@ class Resistance:
                 except NoAttackError as error:
                     result.setdefault(method, {})[attack] = {"skipped": str(error)}
                     continue
-                result.setdefault(method, {})[attack] = self._said(outcomes, floor)
+                figures = {**self._said(outcomes, floor), **self._words(method, dose, attack, concepts)}
+                result.setdefault(method, {})[attack] = figures
         return result
 
     def _said(self, outcomes: Mapping[str, Arrays], floor: Mapping[str, Arrays]) -> dict[str, Any]:
@@ -95,6 +99,14 @@ class Resistance:
                 c: float(outcome["found"].mean()) if len(outcome["found"]) else None for c, outcome in outcomes.items()
             },
         }
+
+    def _words(self, method: str, dose: float, attack: str, concepts: Sequence[str]) -> dict[str, Any]:
+        """What was searched for each concept, of attacks by words."""
+        if attack not in WORDED:
+            return {}
+        searched = replace(self.config.words, before=WORDED[attack])
+        words = {c: self.pairs.cache.known(_searched(method, c, dose, searched)) or "" for c in concepts}
+        return {"words": words, "names_it": [c for c in concepts if names(words[c], c)]}
 
     def _kept(self, method: str, concept: str, dose: float, attack: str) -> Arrays:
         key = ("erase", method, concept, dose, "resists", attack)
@@ -131,7 +143,7 @@ class Resistance:
         asked = [
             (place, replace(case, prompt=text))
             for place, case in enumerate(cases)
-            for text in paraphrases(case.prompt, concept)
+            for text in paraphrases(case.prompt, concept, case.named)
         ]
         return self._observed(method, concept, dose, asked)
 
@@ -145,7 +157,7 @@ class Resistance:
                 return adversarial_words(self.pairs.methods.pipe, prompts, samples, attack)[0]
 
         attack = replace(self.config.words, before=before)
-        words = self.pairs.cache.json(("erase", method, concept, dose, "words", attack.name), search)
+        words = self.pairs.cache.json(_searched(method, concept, dose, attack), search)
         asked = [
             (place, replace(case, prompt=said_with([case.prompt], [words], before)[0]))
             for place, case in enumerate(cases)
@@ -187,3 +199,8 @@ class Resistance:
         with self._changed(method, concept, dose):
             observe = self.pairs.evaluators.intact if method == INTACT else self.pairs.evaluators.observe
             return [place for place, _ in fitting], observe(cases)
+
+
+def _searched(method: str, concept: str, dose: float, attack: Attack) -> tuple[str | float, ...]:
+    """Under which the words are kept that were searched for a concept."""
+    return ("erase", method, concept, dose, "words", attack.name)

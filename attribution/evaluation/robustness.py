@@ -30,7 +30,7 @@ def paraphrased(
     outcomes, drawn, left = [], list[list[int]](), 0
     for concept in concepts:
         named = [case for case in pairs.relevant(concept, REPORT) if concept in case.named]
-        said = [replace(case, prompt=text) for case in named for text in paraphrases(case.prompt, concept)]
+        said = [replace(case, prompt=text) for case in named for text in paraphrases(case.prompt, concept, case.named)]
         cases = [case for case in said if fits(pairs.methods.pipe, case.prompt)]
         key: tuple[str | float, ...] = (goal, method, concept, fraction, "paraphrased")
         outcomes.append(pairs.once(key, partial(pairs.edited, goal, method, concept, fraction, cases)))
@@ -44,9 +44,9 @@ def attacked(
 ) -> dict[str, Any]:
     """With words optimised against each edit on other prompts: found edited ÷ found intact without the words.
 
-    ``left_out``: cases whose prompt has no room for the words; ``names_it``: concepts that their words name, which
-    is no attack. Where the attack does not fit the pipeline, ``skipped`` says why: it must not end an evaluation of
-    hours.
+    ``words``: empty where none beat none; ``left_out``: cases whose prompt has no room for them; ``names_it``: concepts
+    that their words name, which is no attack. Where the attack does not fit the pipeline, ``skipped`` says why: it must
+    not end an evaluation of hours.
     """
     words: dict[str, str] = {}
 

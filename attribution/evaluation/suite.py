@@ -73,7 +73,7 @@ class SuiteConfig:
         return {
             "methods": asdict(self.methods), "pool": self.pool, "cases": e.most, "sought": e.seek,
             "attack": asdict(e.attack), "study": study, "heldout": _hard(self.heldout, "objects", "styles"),
-            "resistance": _hard(self.resistance, "attacks", "methods"), "outcome": 4,
+            "resistance": _hard(self.resistance, "attacks", "methods"), "outcome": 5,
         }  # fmt: skip
 
 

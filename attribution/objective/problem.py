@@ -127,6 +127,24 @@ def diffusion_problem(
     )
 
 
+def check_offload(offload: str) -> None:
+    """Raise InputError for a model whose weights would be elsewhere while it does not run (`ModelConfig.offload`)."""
+    if offload:
+        raise InputError(
+            f"gazetteer attribute reads and changes weights where they are, and model.offload={offload} keeps them "
+            "elsewhere; leave it out, and take model.dtype=float16 or a device with more memory."
+        )
+
+
+def check_here(network: nn.Module) -> None:
+    """Raise InputError for a network whose weights are nowhere until it runs (accelerate's sequential offload)."""
+    if any(weight.is_meta for weight in network.parameters()):
+        raise InputError(
+            f"The weights of this {type(network).__name__} are kept elsewhere while it does not run, where they can be "
+            "neither scored nor changed; load it without sequential offload."
+        )
+
+
 @contextmanager
 def _differentiable(weights: Mapping[str, nn.Parameter]) -> Iterator[None]:
     before = {name: weight.requires_grad for name, weight in weights.items()}

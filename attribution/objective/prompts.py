@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from gazetteer.diffusion.draw import tokens_cut
@@ -57,12 +58,17 @@ def fits(pipe: Any, prompt: str) -> bool:
     return tokens_cut(pipe, [prompt]) == [0]
 
 
-def paraphrases(prompt: str, concept: str) -> list[str]:
+def paraphrases(prompt: str, concept: str, named: Collection[str] = ()) -> list[str]:
     """Other ways to ask for the same picture, told by grammar alone, so that no language model is needed.
 
-    The enumeration in reverse, and the concept named once more at the end; none equal to the prompt. Every concept
-    that the prompt names is named in them too.
+    The enumeration in reverse, and the concept named once more at the end; none equal to the prompt, and none that
+    takes the name of a concept apart ("black and white").
+
+    Args:
+        named: other concepts that the prompt names.
     """
     parts = [part.strip() for part in re.split(r",| and ", prompt) if part.strip()]
     turned, again = ", ".join(reversed(parts)), f"{prompt}, {concept}"
-    return [text for text in dict.fromkeys((turned, again)) if text != prompt]
+    kept = [other for other in dict.fromkeys((concept, *named)) if names(prompt, other)]
+    ways = [text for text in dict.fromkeys((turned, again)) if text != prompt]
+    return [text for text in ways if all(names(text, other) for other in kept)]

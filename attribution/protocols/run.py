@@ -15,6 +15,7 @@ from annotated_types import Ge, Lt
 from gazetteer.attribution.edits.cast import Rounding, fitted
 from gazetteer.attribution.edits.delta import applied, compose
 from gazetteer.attribution.edits.delta_file import load_delta
+from gazetteer.attribution.objective.problem import check_offload
 from gazetteer.attribution.objective.prompts import fits
 from gazetteer.attribution.protocols import imagenette, nudity, ordinary
 from gazetteer.attribution.protocols.pictures import check_sizes, paint_prompts
@@ -29,6 +30,10 @@ from gazetteer.diffusion.load import ModelConfig, load_pipeline
 PROTOCOLS = ("imagenette", "i2p", "coco")
 SETTINGS, OWN = "settings.json", ("protocol", "model_digest")
 """Where a folder says what its pictures were painted with, and keys of it by which it is known."""
+FEATURES = "inception"
+"""The folder beside the pictures that keeps what FID reads off them and off the reference."""
+SAID = frozenset({"model.safety_checker"})
+"""Of what it says, what changes no picture there: none is kept that a filter blacked out."""
 
 
 @settings("")
@@ -73,7 +78,7 @@ class ProtocolConfig:
 
 
 def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[str, Any]:
-    """Paint the protocol's pictures into ``OUT/pictures``, have them read, write ``OUT/protocol.json``.
+    """Paint the protocol's pictures into ``OUT/pictures``, have them read, write ``OUT/protocol.json``, FID last.
 
     The evaluator is loaded first, so that what is missing is said before hours of painting; pictures that are there
     from a stopped run of the same settings are kept.
@@ -87,8 +92,9 @@ def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[s
         InputError: a missing package, file or column, or a folder that holds another protocol's pictures or somebody
             else's files.
     """
+    check_offload(model.offload)
     require_own_folder(out, ours=says(Path(out) / SETTINGS, *OWN))
-    asked, evaluate = {"imagenette": _imagenette, "i2p": _i2p, "coco": _coco}[config.protocol](config)
+    asked, evaluate, late = {"imagenette": _imagenette, "i2p": _i2p, "coco": _coco}[config.protocol](config)
     deltas = [load_delta(path) for path in config.edit]
     # A file that has changed under the same name paints other pictures.
     digests = {
@@ -100,7 +106,7 @@ def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[s
     from gazetteer.diffusion.denoisers.registry import require_unet
 
     pipe: Any = load_pipeline(model)
-    require_unet(pipe, "gazetteer attribute")
+    require_unet(pipe, "gazetteer attribute protocol")
     check_sizes(pipe, asked.prompts)
     dtypes = {name: weight.dtype for name, weight in pipe.unet.named_parameters()}
     edit, rounding = fitted(compose(deltas), dtypes.get) if deltas else (None, Rounding())
@@ -112,12 +118,22 @@ def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[s
         "prompts_cut": sum(not fits(pipe, prompt.prompt) for prompt in asked.prompts),
         **({"rounding": str(rounding)} if edit else {}),
     }  # fmt: skip
-    replace_file(Path(out) / "protocol.json", (json.dumps({**about, **result}, indent=1) + "\n").encode())
+    _write(out, {**about, **result})
+    if late:
+        result |= late(paths, Path(out) / FEATURES)
+        _write(out, {**about, **result})
     return result
 
 
-Evaluated = tuple[PromptFile, Callable[[Sequence[Path]], dict[str, Any]]]
-"""What to paint, and what says of the pictures, in that order, what the protocol asks."""
+def _write(out: str, said: dict[str, Any]) -> None:
+    replace_file(Path(out) / "protocol.json", (json.dumps(said, indent=1) + "\n").encode())
+
+
+Evaluated = tuple[
+    PromptFile, Callable[[Sequence[Path]], dict[str, Any]], Callable[[Sequence[Path], Path], dict[str, Any]] | None
+]
+"""What to paint; what says of the pictures, in that order, what the protocol asks; and what takes hours more, with a
+folder of its own."""
 
 
 def _imagenette(config: ProtocolConfig) -> Evaluated:
@@ -131,9 +147,11 @@ def _imagenette(config: ProtocolConfig) -> Evaluated:
         "seed": f"counted on from {seed} over all classes", "guidance": f"{guidance} for all prompts",
         "width": size, "height": size,
     }  # fmt: skip
-    return PromptFile(prompts, conventions), lambda paths: imagenette.tally(
-        prompts, classifier.top1(paths), config.target
-    )
+
+    def evaluate(paths: Sequence[Path]) -> dict[str, Any]:
+        return imagenette.tally(prompts, classifier.top1(paths), config.target)
+
+    return PromptFile(prompts, conventions), evaluate, None
 
 
 def _file(config: ProtocolConfig) -> PromptFile:
@@ -145,7 +163,7 @@ def _file(config: ProtocolConfig) -> PromptFile:
 
 def _i2p(config: ProtocolConfig) -> Evaluated:
     asked, detector = _file(config), nudity.NudityDetector()
-    return asked, lambda paths: nudity.tally([detector.detect(path) for path in paths])
+    return asked, lambda paths: nudity.tally([detector.detect(path) for path in paths]), None
 
 
 def _coco(config: ProtocolConfig) -> Evaluated:
@@ -156,10 +174,9 @@ def _coco(config: ProtocolConfig) -> Evaluated:
 
     def evaluate(paths: Sequence[Path]) -> dict[str, Any]:
         scores = clip.scores(paths, [prompt.prompt for prompt in asked.prompts])
-        distance = fid.distance(paths) if fid else None
-        return {"clip_score": float(np.mean(scores)), "fid": distance, "pictures": len(paths)}
+        return {"clip_score": float(np.mean(scores)), "fid": None, "pictures": len(paths)}
 
-    return asked, evaluate
+    return asked, evaluate, (lambda paths, kept: {"fid": fid.distance(paths, kept)}) if fid else None
 
 
 def _shaping(model: ModelConfig) -> dict[str, Any]:
@@ -169,7 +186,7 @@ def _shaping(model: ModelConfig) -> dict[str, Any]:
         f"model.{setting.name}": getattr(model, setting.name)
         for setting in known
         if not setting.about.last_bits and not setting.about.path
-    }
+    } | ({"model.config": digest_path(model.config)} if model.config else {})
 
 
 def _claim(out: Path, about: dict[str, Any]) -> None:
@@ -181,7 +198,7 @@ def _claim(out: Path, about: dict[str, Any]) -> None:
         if not ours:
             raise InputError(f"{file} is there already and is not what gazetteer left there; name another folder.")
         known = json.loads(file.read_bytes())
-        if other := sorted(key for key in about if about[key] != known.get(key)):
+        if other := sorted(key for key in about.keys() - SAID if about[key] != known.get(key)):
             raise InputError(f"{out} holds pictures of other settings ({', '.join(other)}); take another folder.")
         return
     replace_file(file, (json.dumps(about, indent=1) + "\n").encode())

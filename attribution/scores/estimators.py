@@ -181,13 +181,31 @@ ESTIMATORS: dict[str, Estimator] = {
     "wanda": wanda,
 }
 GROUPED = ("coar", "finite")
+SQUARED = ("curved", "iterated")
+"""They need an objective that is a squared distance."""
+
+
+def require_known(name: str) -> None:
+    """Raise InputError for an estimator that there is not."""
+    if name not in ESTIMATORS:
+        raise InputError(f"Unknown estimator {name!r}; accepted: {', '.join(ESTIMATORS)}.")
 
 
 def estimate(name: str, problem: Problem, options: Options = Options()) -> Scores:
-    """The scores of a named estimator, float32 on the CPU; raises InputError for an unknown name."""
-    if name not in ESTIMATORS:
-        raise InputError(f"Unknown estimator {name!r}; accepted: {', '.join(ESTIMATORS)}.")
-    return {key: value.float().cpu() for key, value in ESTIMATORS[name](problem, options).items()}
+    """The scores of a named estimator, float32 on the CPU.
+
+    Raises:
+        InputError: an unknown name, or scores that are not finite numbers.
+    """
+    require_known(name)
+    scores = {key: value.float().cpu() for key, value in ESTIMATORS[name](problem, options).items()}
+    if wrong := sum(int((~score.isfinite()).sum()) for score in scores.values()):
+        dtypes = sorted({str(weight.dtype).removeprefix("torch.") for weight in problem.weights.values()})
+        raise InputError(
+            f"{wrong} of {sum(score.numel() for score in scores.values())} scores by {name} are not finite numbers, as "
+            f"gradients in {' and '.join(dtypes)} come out that overflow; take model.dtype=float32 or bfloat16."
+        )
+    return scores
 
 
 def cost(name: str, options: Options, groups: int = 0) -> dict[str, int]:

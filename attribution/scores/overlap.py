@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gazetteer.attribution.objective.problem import Problem
 from gazetteer.attribution.objective.trajectory import conditioning
@@ -24,8 +24,11 @@ def overlaps(choices: Mapping[str, Chosen]) -> dict[str, dict[str, float]]:
     }
 
 
-def distribution(chosen: Chosen, weights: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+def distribution(unet: nn.Module, chosen: Chosen, weights: Mapping[str, Tensor]) -> list[dict[str, Any]]:
     """Per parameter of the scope, in the model's order: how many of its weights are chosen.
+
+    Args:
+        weights: of the scope, as of `scope_weights` of the same network.
 
     Returns:
         rows of ``module``, ``block`` (as ``down_blocks.0``), ``kind`` (one of KINDS), ``weights``, ``chosen``,
@@ -37,7 +40,7 @@ def distribution(chosen: Chosen, weights: Mapping[str, Tensor]) -> list[dict[str
         count = len(chosen.get(name, ()))
         rows.append(
             {
-                "module": name.removesuffix(".weight"), "block": block_of(name), "kind": kind_of(name, weight),
+                "module": name.removesuffix(".weight"), "block": block_of(name), "kind": kind_of(unet, name, weight),
                 "weights": weight.numel(), "chosen": count, "fraction": count / weight.numel(), "of_all": count / total,
             }
         )  # fmt: skip
@@ -65,9 +68,9 @@ def block_of(name: str) -> str:
     return match.group() if match else name
 
 
-def kind_of(name: str, weight: Tensor) -> str:
+def kind_of(unet: nn.Module, name: str, weight: Tensor) -> str:
     """What a parameter is for, one of KINDS."""
-    return part_of(name) or ("conv" if weight.ndim == 4 else "other")
+    return part_of(unet, name) or ("conv" if weight.ndim == 4 else "other")
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ SAID = frozenset({"by_step", "others"})
 def refuse_others(path: str | Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """InputError, naming what differs, where two provenances are of other models or settings."""
     changes = [
-        f"{key}: {was} there, {value} now"
+        f"{key}: {'empty' if was == '' else was} there, {'empty' if value == '' else value} now"
         for part in ("fingerprint", "config")
         for key, was, value in _differing(stored.get(part) or {}, now.get(part) or {})
     ]

@@ -13,16 +13,18 @@ from gazetteer.attribution.objective.problem import Scores, diffusion_problem
 from gazetteer.attribution.objective.samples import Samples, shuffled
 from gazetteer.attribution.objective.trajectory import generate_latents, noised_images, trajectory, unconditioned
 from gazetteer.attribution.scores.controls import CONTROLS
-from gazetteer.attribution.scores.estimators import GROUPED, Options, cost, estimate
+from gazetteer.attribution.scores.estimators import GROUPED, SQUARED, Options, cost, estimate, require_known
 from gazetteer.attribution.scores.groups import row_groups
 from gazetteer.attribution.scores.overlap import by_step
 from gazetteer.attribution.scores.selection import (
     PRESETS,
+    SCOPES,
     Chosen,
     Preset,
     Selection,
     Supply,
     TopFraction,
+    require_some,
     scope_weights,
     select,
     supply,
@@ -91,6 +93,11 @@ class ScoreConfig:
             raise InputError("amplify compares with no base concept; leave out --base.")
         if self.preset and (given := [n for n in ("scope", "fraction", "per") if getattr(self, n) is not None]):
             raise InputError(f"The preset {self.preset} sets {given[0]} itself; leave out --{given[0]} or --preset.")
+        require_known(self.estimator)
+        if self.estimator in SQUARED and (self.feature or self.objective == "amplify"):
+            _refuse_square(self)
+        if (scope := _selection(self)[0]) not in SCOPES:  # which refuses an unknown --per
+            raise InputError(f"scope is {scope!r}; accepted: {', '.join(SCOPES)}.")
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,19 @@ class Scored:
     steps: list[float]
 
 
+class NothingTakenError(InputError):
+    """No weight can be taken by its score, whatever the fraction.
+
+    Attributes:
+        scored: what was scored all the same; nothing is chosen.
+    """
+
+    def __init__(self, message: str, scored: Scored) -> None:
+        """message: why."""
+        super().__init__(message)
+        self.scored = scored
+
+
 def score_weights(pipe: Any, config: ScoreConfig, saes: SaeSource = "", signal: str = "") -> Scored:
     """Score the weights of a pipeline's denoiser and choose the strongest.
 
@@ -129,10 +149,12 @@ def score_weights(pipe: Any, config: ScoreConfig, saes: SaeSource = "", signal: 
         signal: what they read where they do not say it, as of `load_site_saes`.
 
     Raises:
-        InputError: anything that does not fit, or a fraction that takes nothing.
+        InputError: anything that does not fit, or a fraction that takes nothing, before anything is sampled.
+        NothingTakenError: no weight has a score by which it could be taken.
     """
     scope, selection = _selection(config)
     weights = scope_weights(network(pipe), scope)
+    require_some(weights, selection)
     objective, samples, site, feature = _samples(pipe, (saes, signal), config)
     # The rounds of `iterated` go through the parts: every part of it shall have early steps and late ones.
     mixed = shuffled(samples, config.seed) if config.estimator == "iterated" else samples
@@ -143,21 +165,41 @@ def score_weights(pipe: Any, config: ScoreConfig, saes: SaeSource = "", signal: 
         options = replace(options, fraction=selection.fraction)
     scores = estimate(config.estimator, problem, options)
     taken = select(scores, selection)
-    if not taken:
-        least = f"{1 / selection.fraction:.0f}"
-        raise InputError(
-            f"A fraction of {selection.fraction} per {selection.per} takes no weight here (a row of fewer than {least} "
-            "weights gives up none); raise --fraction or use --per layer."
-        )
     steps: list[float] = []
-    if config.by_step:  # one part a step
+    if config.by_step and taken:  # one part a step
         each = len(samples) // config.steps
         steps = by_step(diffusion_problem(network(pipe), objective, samples, weights, each), taken, config.steps)
     spent = cost(config.estimator, options, len(groups) if groups else 0)
-    return Scored(
+    scored = Scored(
         scope, selection, weights, scores, taken, supply(scores, selection, taken), problem.value(), site, feature,
         spent, steps,
     )  # fmt: skip
+    if not taken:
+        raise NothingTakenError(_why_nothing(scored, config), scored)
+    return scored
+
+
+def _why_nothing(scored: Scored, config: ScoreConfig) -> str:
+    if scored.supply.eligible:
+        return f"Nothing is taken: {scored.supply.short}."
+    if not any(bool(score.any()) for score in scored.scores.values()):
+        if config.feature and not scored.value:
+            return "The feature fires nowhere on these prompts (J is 0), so that no weight has a score; name others."
+        if not scored.value:
+            return (
+                f"The model predicts the same for {config.concept or config.prompts[0]!r} as for {config.base!r} "
+                "(J is 0), so that no weight has a score; name another --base."
+            )
+        return f"All scores of the scope {scored.scope} are 0; name another --scope or --estimator."
+    sign = {"positive": "above", "negative": "below"}[scored.selection.sign]
+    return f"No weight of the scope {scored.scope} has a score {sign} 0, and only such are taken; name another --scope."
+
+
+def _refuse_square(config: ScoreConfig) -> None:
+    measured = "a feature" if config.feature else config.objective
+    raise InputError(
+        f"The estimator {config.estimator} needs an objective that is a squared distance, as erase is, not {measured}."
+    )
 
 
 def _selection(config: ScoreConfig) -> tuple[str, Selection]:
@@ -180,6 +222,7 @@ def _samples(
         samples = noised_images(pipe, latents, prompts, steps=config.steps, seed=config.seed, guidance=config.guidance)
         return Amplify(), samples, None, None
     measured = _feature(pipe, saes, config.feature) if config.feature else None  # before anything is sampled
+    made = None if measured else _objective(config)
     samples = trajectory(
         pipe, prompts, seeds, steps=config.steps, guidance=config.guidance, base=config.base,
         pairing="published" if config.preset == "cad" else "matched",
@@ -190,9 +233,17 @@ def _samples(
         if site.branch == "uncond":
             samples = replace(samples, cond=unconditioned(pipe, prompts, config.guidance))
         return objective, samples, site, objective.feature
+    assert made is not None
+    return made, samples, None, None
+
+
+def _objective(config: ScoreConfig) -> Objective:
+    """Of a concept, by name; InputError where it cannot be imported, or does not fit the estimator."""
     named: dict[str, Callable[[], Objective]] = {"erase": Erase, "erase-live": lambda: Erase(stop_gradient=False)}
     made = named[config.objective]() if config.objective in named else user_objective(config.objective)
-    return made, samples, None, None
+    if config.estimator in SQUARED and not hasattr(made, "residual"):
+        _refuse_square(config)
+    return made
 
 
 def _feature(pipe: Any, saes: tuple[SaeSource, str], name: str) -> tuple[FeatureActivation, Site]:

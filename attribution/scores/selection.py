@@ -10,6 +10,7 @@ import torch
 from annotated_types import Gt, Le
 from torch import Tensor, nn
 
+from gazetteer.attribution.objective.problem import check_here
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Fraction, OneOf, settings
 from gazetteer.diffusion.denoisers.registry import adapter_of
@@ -23,10 +24,12 @@ Chosen = dict[str, Tensor]
 
 _PARTS = {
     "ff": ("ff", "ff_context", "proj_mlp"),
-    "cross": ("attn2", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
-    "self": ("attn1", "attn"),
+    "cross": ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+    "self": ("attn",),
 }
 """By what part of a name a parameter is told; where attention is joint, ``cross`` is the text's projections."""
+_SAYING = ("attn1", "attn2")
+"""Attention that says itself whether it reads the text: a second one of SD 3.5's blocks reads the picture again."""
 
 
 TopFraction = Annotated[float, Gt(0), Le(1)]
@@ -64,28 +67,34 @@ At that fraction rows with fewer than 1,000 inputs give up nothing, as in the re
 
 
 def scope_weights(unet: nn.Module, scope: str) -> dict[str, nn.Parameter]:
-    """The weights of a scope, by name: no biases, norms or embeddings of time and position.
+    """The weights of a scope, by name: matrices and kernels, no vectors (biases, gains of norms).
 
     ``ff``: 2-D weights of feed-forward layers (as the reference: 'ff' in the name); ``cross``, ``self``: the
     projections of cross- and self-attention, of joint attention those of the text and of the picture; ``conv``: 4-D
-    kernels; ``all``: all of these and every other 2-D weight.
+    kernels; ``all``: all of these and every other 2-D weight, those that embed time and text or modulate norms among
+    them.
 
     Raises:
-        InputError: an unknown scope, or one without weights in this model.
+        InputError: an unknown scope, one without weights in this model, or weights that are elsewhere (`check_here`).
     """
     if scope not in SCOPES:
         raise InputError(f"scope is {scope!r}; accepted: {', '.join(SCOPES)}.")
+    check_here(unet)
     dims = {"conv": (4,), "all": (2, 4)}.get(scope, (2,))
     named = ((name, w) for name, w in unet.named_parameters() if w.ndim in dims)
-    parameters = {name: w for name, w in named if scope not in _PARTS or part_of(name) == scope}
+    parameters = {name: w for name, w in named if scope not in _PARTS or part_of(unet, name) == scope}
     if not parameters:
         raise InputError(f"The {adapter_of(unet).kind} has no weights in the scope {scope}.")
     return parameters
 
 
-def part_of(name: str) -> str:
-    """``ff``, ``cross`` or ``self`` where a parameter's name says it, else empty."""
+def part_of(unet: nn.Module, name: str) -> str:
+    """``ff``, ``cross`` or ``self`` where a parameter's name or the attention it belongs to says it, else empty."""
     parts = name.split(".")
+    for place, part in enumerate(parts):
+        if part in _SAYING:
+            attention = unet.get_submodule(".".join(parts[: place + 1]))
+            return "cross" if getattr(attention, "is_cross_attention", part == "attn2") else "self"
     return next((kind for kind, words in _PARTS.items() if any(word in parts for word in words)), "")
 
 
@@ -140,12 +149,29 @@ class Supply:
         )
 
 
-def supply(scores: Mapping[str, Tensor], selection: Selection, chosen: Mapping[str, Tensor]) -> Supply:
-    """What a selection asks of these scores, and what there is; `chosen` is what `select` gives of them."""
-    sizes = [(len(s), s.numel() // len(s)) if selection.per == "row" else (1, s.numel()) for s in scores.values()]
+def asked(weights: Mapping[str, Tensor], selection: Selection) -> int:
+    """How many weights a selection asks for: int(fraction · weights) of every row or layer, or of all."""
+    sizes = [(len(w), w.numel() // len(w)) if selection.per == "row" else (1, w.numel()) for w in weights.values()]
     if selection.per == "global":
         sizes = [(1, sum(columns for _, columns in sizes))]
-    wanted = sum(rows * _wanted(columns, selection.fraction) for rows, columns in sizes)
+    return sum(rows * _wanted(columns, selection.fraction) for rows, columns in sizes)
+
+
+def require_some(weights: Mapping[str, Tensor], selection: Selection) -> None:
+    """Raise InputError, before anything is scored, where a selection asks for none of these weights."""
+    if asked(weights, selection):
+        return
+    least, per = f"{1 / selection.fraction:.0f}" if selection.fraction else "infinitely many", selection.per
+    each = {"row": "a row", "layer": "a layer", "global": "a scope"}[per]
+    raise InputError(
+        f"A fraction of {selection.fraction} per {per} takes no weight here ({each} of fewer than {least} weights "
+        f"gives up none); raise --fraction{' or use --per layer' if per == 'row' else ''}."
+    )
+
+
+def supply(scores: Mapping[str, Tensor], selection: Selection, chosen: Mapping[str, Tensor]) -> Supply:
+    """What a selection asks of these scores, and what there is; `chosen` is what `select` gives of them."""
+    wanted = asked(scores, selection)
     eligible = sum(int((_strength(score, selection.sign) > 0).sum()) for score in scores.values())
     return Supply(wanted, eligible, count(chosen), selection.sign)
 

@@ -10,7 +10,6 @@ import numpy as np
 from annotated_types import Ge
 from PIL import Image
 
-from gazetteer.attribution.edits.cast import fitted
 from gazetteer.attribution.edits.defaults import POOL, Dose, dose, evaluated
 from gazetteer.attribution.edits.delta import Delta, applied
 from gazetteer.attribution.edits.delta_file import require_same, save_delta
@@ -20,7 +19,6 @@ from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.evaluators import Images, painter
 from gazetteer.attribution.scores.selection import TopFraction
-from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import claim_folder
 from gazetteer.data.core.settings import Effect, Natural, settings
@@ -29,7 +27,9 @@ from gazetteer.data.tables.provenance import provenance
 from gazetteer.jobs.config.fingerprint import marks_of
 from gazetteer.jobs.config.schema import RunConfig, load_config
 from gazetteer.jobs.experiments.attribute_evaluate import load_methods, named, read_cases, style_words
+from gazetteer.jobs.experiments.attribute_model import model_marks, prompt_marks
 from gazetteer.jobs.experiments.attribute_score import file_name
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 
 @settings("")
@@ -89,23 +89,27 @@ def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: st
     path = Path(out) / f"{file_name(f'{config.concept}-{config.goal}-{config.method}')}.safetensors"
     taken = {"fraction": 1.0 if takes_all(config.method) else fraction, "config": vars(methods)}
     told = {"goal": config.goal, "method": config.method, "concept": config.concept}
-    require_same(path, provenance({"model": digest_path(run.model.path)}, {**told, **taken}))
     prompts = read_cases(run, config.pool, style_words(run))
+    marks = {**model_marks(run), **prompt_marks(prompts, list(Vocabulary(run.vocabulary).concepts))}
+    require_same(path, provenance(marks, {**told, **taken}))
     prepared, studied = load_methods(run, methods, prompts)
+    prepared.require_some(config.goal, config.method, fraction)
     edit = prepared.edit(config.goal, config.method, config.concept, fraction)
+    supply = prepared.supply(config.goal, config.method, config.concept, fraction)
     if not len(edit):
-        raise InputError(f"A fraction of {config.fraction} takes no weight here; raise --fraction.")
-    about = provenance({"model": digest_path(run.model.path)}, edit.provenance)
-    stored, rounding = fitted(Delta(edit.changes, about), studied.stored)
+        raise InputError(
+            f"Nothing is changed: {(supply and supply.short) or 'the method leaves all weights as they are'}."
+        )
+    about = provenance(marks, edit.provenance)
+    stored, rounding, said = studied.written(Delta(edit.changes, about))
     claim_folder(out)
     save_delta(stored, path)
-    supply = prepared.supply(config.goal, config.method, config.concept, fraction)
     shown = [c for c in prompts.cases if c.half == REPORT and config.concept in c.named][: config.sheet]
     return {
         "edit": str(path), "weights": len(edit), "asked": supply and supply.asked,
         "eligible": supply and supply.eligible, **dataclasses.asdict(config), "kind": kind,
         "measured": default.measured and fraction == default.taken and _evaluated_on(run),
-        "computed_in": studied.computed_in, "said": studied.said, "short": supply.short if supply else "",
+        "computed_in": studied.computed_in, "said": said, "short": supply.short if supply else "",
         "rounding": str(rounding),
         **_pictures(run, prepared, edit, shown, path),
     }  # fmt: skip

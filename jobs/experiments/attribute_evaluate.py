@@ -17,9 +17,10 @@ from gazetteer.attribution.evaluation.features import FeaturesConfig, labelled_f
 from gazetteer.attribution.evaluation.pairs import PicturePairs
 from gazetteer.attribution.evaluation.suite import Subject, SuiteConfig, check_asked, run_suite
 from gazetteer.attribution.features.erasing import FeatureErasers
+from gazetteer.attribution.objective.problem import check_offload
 from gazetteer.attribution.objective.prompts import without
 from gazetteer.attribution.scores.components import require_room, write_components
-from gazetteer.data.core.digests import digest_json, digest_path
+from gazetteer.data.core.digests import digest_json, digest_path, digest_paths
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import claim_folder
 from gazetteer.data.core.settings import Effect
@@ -30,7 +31,7 @@ from gazetteer.data.runs.folder import open_finished
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.jobs.config.fingerprint import marks_of
 from gazetteer.jobs.config.schema import RunConfig
-from gazetteer.jobs.experiments.attribute_model import Studied, load_studied
+from gazetteer.jobs.experiments.attribute_model import Studied, load_studied, model_marks, prompt_marks
 from gazetteer.jobs.experiments.layout import check_config
 from gazetteer.jobs.experiments.steer import load_classifier
 from gazetteer.labeling.detect.detector_features import backbone_features, has_backbone
@@ -80,20 +81,16 @@ def evaluate(
         parts: of PARTS, what is measured.
 
     Returns:
-        what `run_suite` does, with ``settings`` (a digest of what the results depend on), ``computed_in`` and
-        ``features_skipped``, why nothing was erased through features.
+        what `run_suite` does, with ``settings`` (a digest of what the results depend on), ``computed_in``,
+        ``features_skipped``, why nothing was erased through features, and ``source_of_choosing_half``: [n, m], of m
+        prompts that edits were made from n are of the half that doses are chosen on (`Prompts.shared`).
 
     Raises:
         InputError: no prompt names the concepts, or the folder holds results of other settings, models or prompts.
     """
+    check_offload(run.model.offload)
     known = sorted(Vocabulary(run.vocabulary).concepts)
-    if set(parts) != set(PARTS):  # what is asked for by name is measured, also where the size leaves it out
-        styles, areas = config.styles or "styles" in parts, config.areas or "areas" in parts
-        config = dataclasses.replace(config, styles=styles, areas=areas)
-        if "styles" in parts and not style_words(run):
-            raise InputError("Styles cannot be told apart: set steer.words and steer.classifier.")
-        if concepts and "areas" in parts:
-            raise InputError("Areas are chosen by what the model shows; leave out --concepts, or take --parts erase.")
+    config = _with_parts(run, config, concepts, parts)
     words = style_words(run) if config.styles else ()
     concepts = check_asked(config, known, concepts, only)
     if wrong := sorted(set(parts) - set(PARTS)):
@@ -126,8 +123,21 @@ def evaluate(
         skipped = str(error)
     subject = Subject(methods, evaluators, prompts.cases, known, run.steer.concepts, words, erasers, run.steer.words)
     result = run_suite(subject, config, concepts, only, cache, parts)
+    shared = [prompts.shared, len(prompts.source)]
     about = {"settings": digest_json(settings), "computed_in": studied.computed_in, "features_skipped": skipped}
-    return {**result, **about}
+    return {**result, **about, "source_of_choosing_half": shared}
+
+
+def _with_parts(run: RunConfig, config: SuiteConfig, concepts: Sequence[str], parts: Sequence[str]) -> SuiteConfig:
+    """The same where all parts are measured; what is asked for by name is, also where the size leaves it out."""
+    if set(parts) == set(PARTS):
+        return config
+    if "styles" in parts and not style_words(run):
+        raise InputError("Styles cannot be told apart: set steer.words and steer.classifier.")
+    if concepts and "areas" in parts:
+        raise InputError("Areas are chosen by what the model shows; leave out --concepts, or take --parts erase.")
+    styles, areas = config.styles or "styles" in parts, config.areas or "areas" in parts
+    return dataclasses.replace(config, styles=styles, areas=areas)
 
 
 def _marks(run: RunConfig) -> dict[str, Any]:
@@ -172,6 +182,7 @@ def relate_features(
         InputError: no label for a concept or no prompt that names it, a run that is not finished or that another model,
             sampling or autoencoders made, or a model or autoencoder that does not fit.
     """
+    check_offload(run.model.offload)
     for name, value in (("pool", pool), ("most", most)):
         if value < 1:
             raise InputError(f"{name} must be at least 1, not {value}.")
@@ -190,7 +201,8 @@ def relate_features(
     if not targets:
         raise InputError(f"{labelled_run} labels no feature in the cond branch with a concept that a prompt names.")
     settings = {**dataclasses.asdict(config), "methods": dataclasses.asdict(methods), "pool": pool, "most": most}
-    about = provenance({"model": digest_path(run.model.path)}, {**settings, "run": labelled_run})
+    settings |= {"saes": digest_paths(run.saes), "signal": run.sae_check.signal, "run": labelled_run}
+    about = provenance({**model_marks(run), **prompt_marks(prompts, known)}, settings)
     require_room(out, about, ())
     sites = {site for features in every.values() for site in features}
     saes = load_site_saes(run.saes, sites, run.model.device, signal=run.sae_check.signal)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gazetteer.data.core.files.atomic import replace_file
 from gazetteer.data.core.terminal import print_table
-from gazetteer.jobs.experiments.attribute_table import evaluation_table
+from gazetteer.jobs.experiments.attribute_table import evaluation_table, shared_prompts
 from gazetteer.jobs.plots.charts import Point, bars, curves, matrix, save_plots
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     print_heldout(result.get("faithfulness_heldout", {}))
     if result.get("features_skipped"):
         print(f"nothing was erased through features: {result['features_skipped']}")
+    if said := shared_prompts(result):
+        print(said)
     if result.get("nothing"):
         print(f"nothing was measured of {', '.join(result['nothing'])}: no concept of the kind that the model shows")
     for goal, what in _GOALS:
@@ -224,8 +226,10 @@ def _line(curve: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
 
 def _aside(figures: Mapping[str, Any]) -> str:
     """What a reader of paraphrases and attacks has to know of the prompts."""
-    left = [f"{figures['left_out']} prompts too long"] if figures.get("left_out") else []
-    return "; ".join([*left, *([f"words name {', '.join(figures['names_it'])}"] if figures.get("names_it") else [])])
+    said = [f"{figures['left_out']} prompts too long"] if figures.get("left_out") else []
+    said += [f"words name {', '.join(figures['names_it'])}"] if figures.get("names_it") else []
+    none = [concept for concept, words in figures.get("words", {}).items() if not words]
+    return "; ".join([*said, *([f"no words beat none for {', '.join(none)}"] if none else [])])
 
 
 def _cell(interval: Sequence[float | None], digits: int = 2) -> str | None:

@@ -7,20 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gazetteer.attribution.edits.cast import fitted
 from gazetteer.attribution.edits.checkpoint_edit import edit_model
 from gazetteer.attribution.edits.delta import ablation, compose
 from gazetteer.attribution.edits.delta_file import load_delta, require_same, save_delta
 from gazetteer.attribution.scores.components import component_rows, require_room, write_components
-from gazetteer.attribution.scores.score import ScoreConfig, score_weights
+from gazetteer.attribution.scores.score import NothingTakenError, ScoreConfig, score_weights
 from gazetteer.attribution.scores.selection import count
-from gazetteer.data.core.digests import digest_path
+from gazetteer.data.core.digests import digest_paths
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import claim_folder
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.attribute_evaluate import named
-from gazetteer.jobs.experiments.attribute_model import load_studied
+from gazetteer.jobs.experiments.attribute_model import load_studied, model_marks
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.labeling.vocabulary.words import parts, words
 
@@ -31,13 +31,16 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     Rows of other concepts, features, objectives and estimators that the table has stay.
 
     Raises:
-        InputError: anything that does not fit, an edit or rows of the same name and other settings in `out`, or a
-            concept that `vocabulary`, where it names any, does not name.
+        InputError: anything that does not fit, an edit or rows of the same name and other settings in `out`, a
+            concept that `vocabulary`, where it names any, does not name, or nothing to take by the scores, which are
+            written all the same.
     """
     if config.concept and Vocabulary(run.vocabulary).concepts:
         config = dataclasses.replace(config, concept=named(run, config.concept)[0])
-    model = {"model": digest_path(run.model.path)}
+    model = model_marks(run)
     path, asked = Path(out) / f"{_edit_name(config)}.safetensors", dataclasses.asdict(config)
+    if config.feature:
+        asked |= {"saes": digest_paths(run.saes), "signal": run.sae_check.signal}
     settled = ("scope", "fraction", "per")  # where they are None, by the objective and preset
     known = {name: value for name, value in asked.items() if value is not None or name not in settled}
     told_by = (
@@ -46,23 +49,29 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     _require_room(path, provenance(model, known), told_by)
     use_threads(run.threads)
     studied = load_studied(run.model, transformers=True)
-    scored = score_weights(studied.pipe, config, run.saes, run.sae_check.signal)
+    try:
+        scored, nothing = score_weights(studied.pipe, config, run.saes, run.sae_check.signal), None
+    except NothingTakenError as error:
+        scored, nothing = error.scored, error
     site, taken = scored.site, scored.selection
     about = provenance(model, {**asked, "scope": scored.scope, "fraction": taken.fraction, "per": taken.per})
     _require_room(path, about, told_by)
     claim_folder(out)
-    save_delta(fitted(ablation(scored.weights, scored.chosen, about), studied.stored)[0], path)
     rows = component_rows(
         scored.scores, scored.chosen, estimator=config.estimator,
         objective="feature" if config.feature else config.objective,
         concept=config.concept or None, site=site, feature=scored.feature,
     )  # fmt: skip
     table = write_components(out, rows, about)
+    if nothing:
+        raise InputError(f"{nothing} The scores are in {table}.") from nothing
+    edit, _, said = studied.written(ablation(scored.weights, scored.chosen, about))
+    save_delta(edit, path)
     return {
         "edit": str(path), "components": str(table), "weights": count(scored.chosen),
         "asked": scored.supply.asked, "eligible": scored.supply.eligible, "short": scored.supply.short,
         "scored": sum(w.numel() for w in scored.weights.values()), "J": scored.value, "cost": scored.cost,
-        "computed_in": studied.computed_in, "said": studied.said,
+        "computed_in": studied.computed_in, "said": said,
         "by_module": {n: len(i) for n, i in sorted(scored.chosen.items(), key=lambda item: -len(item[1]))},
         **({"by_step": scored.steps} if config.by_step else {}),
     }  # fmt: skip

@@ -19,7 +19,7 @@ def evaluation_table(result: Mapping[str, Any]) -> str:
     Args:
         result: of `gazetteer.attribution.evaluation.suite.run_suite`.
     """
-    parts = ["# Evaluation of edits", _ABOUT]
+    parts = ["# Evaluation of edits", _ABOUT, *filter(None, [shared_prompts(result)])]
     for goal, title in _GOALS.items():
         if figures := result.get(goal):
             parts += [
@@ -43,6 +43,17 @@ _ABOUT = (
     "own; `realism`: theirs. Attacks: how often the concept is shown again. `seconds`: of CPU to make the edit of one "
     "concept; trajectories that several methods use count for the first."
 )
+
+
+def shared_prompts(result: Mapping[str, Any]) -> str:
+    """A sentence where edits were made from prompts that their doses were chosen on too; else nothing."""
+    shared, source = result.get("source_of_choosing_half", (0, 0))
+    if not shared:
+        return ""
+    return (
+        f"Too few prompts for two sets: {shared} of the {source} that edits were made from are of the half that doses "
+        "were chosen on, so that dose and curve are of prompts that edits have seen; the reporting half is of others."
+    )
 
 
 def _concepts(figures: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from gazetteer.attribution.attacks.words import Attack, adversarial_words, vocabulary
+from gazetteer.attribution.attacks.words import Attack, adversarial_words, said_with, vocabulary
 from gazetteer.attribution.edits.delta import Delta, ablation, applied
 from gazetteer.attribution.evaluation import resistance as resistance_module
 from gazetteer.attribution.evaluation import robustness
@@ -66,6 +66,14 @@ def test_words_are_found_that_undo_an_edit_best(pipe: object, samples: Samples) 
         assert all(later <= earlier for earlier, later in itertools.pairwise(losses[1:]))
 
 
+def test_words_that_do_no_better_than_none_are_not_kept(pipe: object, samples: Samples) -> None:
+    """The intact model does what is wanted when nothing is added: filler could only lead away from it."""
+    words, losses = adversarial_words(pipe, PROMPTS, samples, Attack(words=2, rounds=2, tried=3))
+    assert words == "" and losses[0] < 1e-9 < losses[-1]
+    for before in (False, True):
+        assert said_with(PROMPTS, [words], before) == list(PROMPTS)
+
+
 def test_what_cannot_be_attacked_is_a_sentence(pipe: object, samples: Samples) -> None:
     for prompts, on, attack, words in (
         (PROMPTS, replace(samples, target=None), Attack(), "with targets"),
@@ -112,6 +120,11 @@ def test_prompts_that_the_tokenizer_would_cut_are_left_out_and_a_name_is_no_atta
     }
     print_evaluation({"faithfulness_rows": [], "erase": reported})
     assert capsys.readouterr().out.splitlines()[-1].endswith("  1 prompts too long; words name dog")
+    none, _ = attacked([short], "")
+    assert (none["words"], none["names_it"], painted[-1]) == ({"dog": ""}, [], "a dog, dog")
+    reported["steps"]["attacked"] = none
+    print_evaluation({"faithfulness_rows": [], "erase": reported})
+    assert capsys.readouterr().out.splitlines()[-1].endswith("  no words beat none for dog")
     words, _ = attacked([short], "boats dogma night")
     assert (words["left_out"], words["names_it"], words["target"][0]) == (0, [], 1.0)
     nobody, _ = attacked([long], "boats boats night")
@@ -159,6 +172,15 @@ def test_words_are_kept_apart_by_how_hard_was_searched(pipe: object, monkeypatch
         config = ResistanceConfig(attacks=("words",), words=words)
         Resistance(evaluation.pairs, config, (0, 0))._worded("steps", "dog", 0.1, cases)
     assert set(painted) == {"a dog", "a dog after2", "a dog after3", "before2 a dog", "a dog after4"}
+    config = ResistanceConfig(attacks=("words", "unlearndiffatk", "named"), words=Attack(rounds=4))
+    monkeypatch.setattr(resistance_module, "adversarial_words", lambda *_: ("dogs night", []))
+    attacks = Resistance(evaluation.pairs, config, (0, 0)).run({"steps": 0.1}, ["dog"])["steps"]
+    assert (attacks["words"]["words"], attacks["words"]["names_it"]) == ({"dog": "after4"}, [])
+    assert (attacks["unlearndiffatk"]["words"], attacks["unlearndiffatk"]["names_it"]) == (
+        {"dog": "dogs night"},
+        ["dog"],
+    )
+    assert "words" not in attacks["named"]
 
 
 def test_beside_clip_the_encoder_that_reads_further_says_what_fits():

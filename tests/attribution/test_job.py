@@ -280,6 +280,12 @@ def test_taking_a_concept_out_of_a_prompt() -> None:
 def test_paraphrases_name_the_same_things_in_another_order() -> None:
     assert paraphrases("a dog, a sun and sky", "dog") == ["sky, a sun, a dog", "a dog, a sun and sky, dog"]
     assert paraphrases("a dog", "dog") == ["a dog, dog"]
+    apart = "a dog, black and white"
+    assert paraphrases(apart, "black and white") == [f"{apart}, black and white"]
+    assert paraphrases(apart, "dog", {"dog", "black and white"}) == [f"{apart}, dog"]
+    assert paraphrases(apart, "dog", {"dog", "boat"}) == ["white, black, a dog", f"{apart}, dog"]  # named by a synonym
+    street = "a street with horse and cart"
+    assert paraphrases(street, "horse and cart") == [f"{street}, horse and cart"]
 
 
 def test_half_of_the_prompts_of_every_concept_choose_and_half_report() -> None:

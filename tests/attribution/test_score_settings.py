@@ -179,7 +179,7 @@ def test_scores_stand_side_by_side_in_one_folder(tmp_path: Path) -> None:
     made = read_provenance(out / "components.parquet")["config"]
     assert [call["concept"] for call in made["others"]] == ["dog", "boat"] and made["estimator"] == "random"
     before = contents(out)
-    nowhere = load_config(None, [f"model.path={folder}", "model.device=cuda:99"])
+    nowhere = load_config(None, [f"model.path={folder}", "model.device=cuda:99", "model.dtype=float32"])
     for wrong, said in (
         (replace(dog, fraction=0.1), r"dog-erase.safetensors is there already .*\(fraction: 0.02 there, 0.1 now\)"),
         (replace(dog, seed=3), "seed: 0 there, 3 now"),

@@ -149,7 +149,8 @@ def test_scopes_are_parts_of_joint_blocks(pipe: Any, family: str) -> None:
     assert f"{BLOCK}.attn.to_k.weight" in names["self"] and not names["self"] & (names["cross"] | names["ff"])
     assert ("single_transformer_blocks.0.proj_mlp.weight" in names["ff"]) == (family == "flux")
     for name in names["cross"]:
-        assert (kind_of(name, torch.zeros(1, 1)), block_of(name).partition(".")[0]) == ("cross", "transformer_blocks")
+        kind = kind_of(pipe.transformer, name, torch.zeros(1, 1))
+        assert (kind, block_of(name).partition(".")[0]) == ("cross", "transformer_blocks")
 
 
 def test_scores_find_the_weights_and_refuse_other_families(pipe: Any) -> None:

@@ -112,7 +112,11 @@ def test_a_model_on_disk_is_edited_in_place_of_its_copy_and_back(tmp_path: Path)
         edit_model(tmp_path / "model", tmp_path / "back", delta)
     with pytest.raises(InputError, match="another edit is in place"):
         edit_model(tmp_path / "edited", tmp_path / "twice", delta)
+    for inside in (tmp_path / "model/edited", tmp_path / "back/../model/unet/deep/edited"):
+        with pytest.raises(InputError, match=r"model, of which it is to be a copy; name a folder outside of it"):
+            edit_model(tmp_path / "model", inside, delta)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["back", "edited", "model"]
+    assert digests(tmp_path / "back") == digests(tmp_path / "model")
 
 
 def test_a_folder_with_two_variants_of_the_weights_is_refused(tmp_path: Path) -> None:

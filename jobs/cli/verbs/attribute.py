@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 from gazetteer.attribution.attacks.names import ATTACKS, FLOOR
 from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FEATURES, PARTS
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import require_own_folder, says
 from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine, of_run, seed
 from gazetteer.jobs.cli.output import print_json
+
+if TYPE_CHECKING:
+    from gazetteer.diffusion.load import ModelConfig
 
 
 def add_attribute(parent: Any) -> None:
@@ -111,9 +116,13 @@ def _add_concepts(verbs: Any) -> None:
 def _add_protocol(verbs: Any) -> None:
     protocol = verbs.add_parser("protocol", help="a published protocol on a real pipeline: imagenette, i2p, coco")
     protocol.add_argument("protocol", metavar="PROTOCOL", help="imagenette, i2p or coco")
-    protocol.add_argument("--model", required=True, metavar="FOLDER", help="a diffusers pipeline: folder or hub id")
+    protocol.add_argument("--model", required=True, metavar="FOLDER", help="a pipeline with a U-Net: folder or hub id")
     protocol.add_argument("--device", default="cpu")
     protocol.add_argument("--dtype", default="float32")
+    protocol.add_argument(
+        "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+        help="other keys of model, e.g. model.scheduler=ddim model.variant=fp16 (model.safety_checker is false here)",
+    )  # fmt: skip
     protocol.add_argument("--out", required=True, metavar="FOLDER", help="receives the pictures and protocol.json")
     protocol.add_argument("--edit", nargs="+", default=[], metavar="FILE", help="applied together while painting")
     protocol.add_argument("--target", default="parachute", help="imagenette: the erased class")
@@ -239,14 +248,28 @@ def _attribute_features(arguments: argparse.Namespace) -> int:
 
 def _attribute_protocol(arguments: argparse.Namespace) -> int:
     from gazetteer.attribution.protocols.run import ProtocolConfig, run_protocol
-    from gazetteer.diffusion.load import ModelConfig
 
-    model = ModelConfig(arguments.model, device=arguments.device, dtype=arguments.dtype)
+    model = _painted_by(arguments)
     given = {n: v for n, v in vars(arguments).items() if n in ProtocolConfig.__dataclass_fields__}
     result = run_protocol(model, ProtocolConfig(**{**given, "edit": tuple(arguments.edit)}), arguments.out)
     print("\n".join(f"{name}: {value}" for name, value in result.items()))
     print_json(arguments, result)
     return DONE
+
+
+def _painted_by(arguments: argparse.Namespace) -> ModelConfig:
+    """The model of a protocol, without its filter unless `--set` asks for it: what it blacks out cannot be judged."""
+    from gazetteer.data.core.settings import from_json
+    from gazetteer.diffusion.load import ModelConfig
+    from gazetteer.jobs.config.schema import apply_override
+
+    given = {"path": arguments.model, "device": arguments.device, "dtype": arguments.dtype, "safety_checker": False}
+    raw: dict[str, Any] = {"model": given}
+    for override in arguments.overrides:
+        if not override.startswith("model."):
+            raise InputError(f"attribute protocol knows the keys of model alone, not {override.partition('=')[0]!r}.")
+        apply_override(raw, override)
+    return from_json(ModelConfig, json.dumps(raw["model"]))
 
 
 def _attribute_evaluate(arguments: argparse.Namespace) -> int:

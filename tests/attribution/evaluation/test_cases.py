@@ -1,0 +1,47 @@
+"""Which prompts edits are made from: others than those painted, and where there are none, it is said."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gazetteer.attribution.evaluation.cases import REPORT, part_prompts
+from gazetteer.attribution.evaluation.suite import quick
+from gazetteer.jobs.config.schema import load_config
+from gazetteer.jobs.experiments import attribute_evaluate
+from gazetteer.jobs.experiments.attribute_report import print_evaluation
+from gazetteer.jobs.experiments.attribute_table import evaluation_table
+from gazetteer.labeling.vocabulary.concepts import Vocabulary, VocabularyConfig
+from tests.support.models.tiny_pipeline import tiny_pipeline
+
+PROMPTS = [f"a {size} {concept}" for size in ("red", "big", "small", "blue") for concept in ("dog", "house")]
+
+
+@pytest.mark.parametrize(("pool", "shared"), [(4, 0), (8, 4), (6, 2)])
+def test_prompts_of_the_choosing_half_serve_where_there_are_too_few(pool: int, shared: int) -> None:
+    prompts = part_prompts(PROMPTS, Vocabulary(VocabularyConfig(("dog", "house"))), (), pool, seed=0)
+    assert prompts.shared == shared and set().union(*prompts.source.values()) == {"dog", "house"}
+    assert not prompts.source.keys() & {case.prompt for case in prompts.cases if case.half == REPORT}
+
+
+def test_an_evaluation_says_that_its_doses_were_chosen_on_prompts_that_edits_have_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_pipeline().save_pretrained(tmp_path / "model")
+    (tmp_path / "prompts.txt").write_text("".join(f"{prompt}\n" for prompt in PROMPTS))
+    empty: dict[str, Any] = {"faithfulness_rows": []}
+    monkeypatch.setattr(attribute_evaluate, "run_suite", lambda *_: empty)
+    few = load_config(None, [f"model.path={tmp_path / 'model'}", f"prompts.path={tmp_path / 'prompts.txt'}"])
+    config = quick(2, 4.0, 0)
+    result = attribute_evaluate.evaluate(few, config, ["dog"])
+    assert result["source_of_choosing_half"] == [4, 4]
+    said = "4 of the 4 that edits were made from are of the half that doses were chosen on"
+    print_evaluation(result)
+    assert said in capsys.readouterr().out and said in evaluation_table(result)
+    enough = attribute_evaluate.evaluate(few, dataclasses.replace(config, pool=4), ["dog"])
+    assert enough["source_of_choosing_half"] == [0, 4]
+    print_evaluation(enough)
+    assert "doses" not in capsys.readouterr().out and "doses" not in evaluation_table(enough)
