@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from gazetteer.attribution.edits.method_names import PARTS
@@ -20,7 +19,7 @@ from gazetteer.attribution.features.erasing import FeatureErasers
 from gazetteer.attribution.objective.problem import check_offload
 from gazetteer.attribution.objective.prompts import without
 from gazetteer.attribution.scores.components import require_room, write_components
-from gazetteer.data.core.digests import digest_json, digest_path, digest_paths
+from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import claim_folder
 from gazetteer.data.core.settings import Effect
@@ -40,7 +39,7 @@ from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.labeling.vocabulary.meant import meant
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_site_saes
-from gazetteer.sae.model.digests import digest_sae
+from gazetteer.sae.model.digests import digest_saes
 
 
 def read_cases(run: RunConfig, pool: int, words: Sequence[str] = ()) -> Prompts:
@@ -101,7 +100,7 @@ def evaluate(
     saes, skipped = _saes(run)
     settings = {
         **config.settings, **_marks(run), "classifier": second,
-        "saes": [_digest(run.saes), run.sae_check.signal, sorted(site.slug for site in saes)] if saes else "",
+        "saes": [digest_saes(run.saes), run.sae_check.signal, sorted(site.slug for site in saes)] if saes else "",
         "styles": run.steer.classifier if words else "", "concepts": known,
         "cases": digest_json([[c.prompt, c.seed, sorted(c.named), c.half] for c in prompts.cases]),
         "source": digest_json({prompt: sorted(named) for prompt, named in prompts.source.items()}),
@@ -145,12 +144,6 @@ def _marks(run: RunConfig) -> dict[str, Any]:
     the evaluation's own."""
     marks = marks_of(run, {Effect.PICTURES, Effect.SEGMENTS}, "model", "generation", "detector")
     return {key: value for key, value in marks.items() if key != "generation.steps"}
-
-
-def _digest(saes: str | Mapping[str, str]) -> str:
-    if isinstance(saes, str):
-        return digest_sae(saes)
-    return digest_json({site: digest_sae(path) if Path(path).exists() else path for site, path in saes.items()})
 
 
 def _saes(run: RunConfig) -> tuple[dict[Site, SparseAutoencoder], str]:
@@ -201,7 +194,7 @@ def relate_features(
     if not targets:
         raise InputError(f"{labelled_run} labels no feature in the cond branch with a concept that a prompt names.")
     settings = {**dataclasses.asdict(config), "methods": dataclasses.asdict(methods), "pool": pool, "most": most}
-    settings |= {"saes": digest_paths(run.saes), "signal": run.sae_check.signal, "run": labelled_run}
+    settings |= {"saes": digest_saes(run.saes), "signal": run.sae_check.signal, "run": labelled_run}
     about = provenance({**model_marks(run), **prompt_marks(prompts, known)}, settings)
     require_room(out, about, ())
     sites = {site for features in every.values() for site in features}

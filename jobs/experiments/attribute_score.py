@@ -13,7 +13,6 @@ from gazetteer.attribution.edits.delta_file import load_delta, require_same, sav
 from gazetteer.attribution.scores.components import component_rows, require_room, write_components
 from gazetteer.attribution.scores.score import NothingTakenError, ScoreConfig, score_weights
 from gazetteer.attribution.scores.selection import count
-from gazetteer.data.core.digests import digest_paths
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import claim_folder
 from gazetteer.data.core.threads import use_threads
@@ -23,6 +22,7 @@ from gazetteer.jobs.experiments.attribute_evaluate import named
 from gazetteer.jobs.experiments.attribute_model import load_studied, model_marks
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.labeling.vocabulary.words import parts, words
+from gazetteer.sae.model.digests import digest_saes
 
 
 def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     model = model_marks(run)
     path, asked = Path(out) / f"{_edit_name(config)}.safetensors", dataclasses.asdict(config)
     if config.feature:
-        asked |= {"saes": digest_paths(run.saes), "signal": run.sae_check.signal}
+        asked |= {"saes": digest_saes(run.saes), "signal": run.sae_check.signal}
     settled = ("scope", "fraction", "per")  # where they are None, by the objective and preset
     known = {name: value for name, value in asked.items() if value is not None or name not in settled}
     told_by = (
