@@ -16,7 +16,6 @@ from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.jobs.label.untrusted import print_stopped, stopped_pairs
 from gazetteer.labeling.evidence.site_codes import site_of_row, site_order
 from gazetteer.labeling.quality.kinds import label_kinds
-from gazetteer.labeling.rules.kinds.explained import WORD
 
 
 def summarise(run: str | Path) -> dict[str, Any]:
@@ -50,7 +49,7 @@ def summarise(run: str | Path) -> dict[str, Any]:
         "short": sum(site["short"] for site in sites),
         "kinds": label_kinds(labels),
         "concepts": _concepts(labels, SPATIAL_KINDS),
-        "words": _concepts(labels, (WORD,)),
+        "words": _concepts(labels, ("word",)),
         "pairs": stopped_pairs(store, manifest["images"], IMAGE if _pictured(sites) else TEXT),
         "sites": sites,
         "seconds": manifest["seconds"],
