@@ -92,6 +92,9 @@ class _Night:
         except GazetteerError as error:
             log.warning("Checkpoint %s could not be labelled: %s", folder.name, error)
             return row | {"outcome": "failed", "message": str(error)}
+        except Exception as error:  # whatever it is, the other checkpoints are still labelled
+            log.exception("Checkpoint %s could not be labelled, and this was not foreseen", folder.name)
+            return row | {"outcome": "failed", "message": f"{type(error).__name__}: {' '.join(str(error).split())}"}
 
     def _label(self, config: RunConfig, name: str, checkpoint: str, fingerprint: dict[str, Any]) -> dict[str, Any]:
         base = self._base(name, fingerprint)
@@ -116,22 +119,32 @@ class _Night:
             return None
         for earlier in reversed(self._complete()):
             store = self._open(earlier)
-            if (
-                earlier != name
-                and not differing(fingerprint, store.read_json("run.json"), REUSABLE)
-                and store.is_complete()
-            ):
+            try:
+                same = earlier != name and not differing(fingerprint, store.read_json("run.json"), REUSABLE)
+            except GazetteerError as error:
+                log.warning("The run %s cannot be read, and nothing is taken over from it: %s", earlier, error)
+                continue
+            if same and self._there(earlier):
                 return earlier
         return None
 
+    def _there(self, name: str) -> bool:
+        """Whether a run is complete indeed; one that cannot be read is not, and said."""
+        store = self._open(name)
+        try:
+            return store.is_complete()
+        except GazetteerError as error:
+            log.warning("The run %s cannot be read, and is not counted: %s", name, error)
+            return False
+
     def _complete(self) -> list[str]:
-        """Runs that are complete and still there, in the natural order of their checkpoints, then of completion."""
+        """Runs completed and not deleted by --keep, in the natural order of their checkpoints, then of completion."""
         complete = [name for name, run in self.runs.items() if run.get("complete") and not run.get("deleted")]
         return sorted(complete, key=lambda name: (natural(self.runs[name]["checkpoint"]), self.runs[name]["complete"]))
 
     def latest(self) -> str | None:
         """The run that `latest` shall name: the last that is complete indeed."""
-        return next((name for name in reversed(self._complete()) if self._open(name).is_complete()), None)
+        return next((name for name in reversed(self._complete()) if self._there(name)), None)
 
     def point_latest(self) -> None:
         """Move the pointers, each in one step; with no complete run they stay away."""
@@ -151,10 +164,12 @@ class _Night:
     def delete_old(self, keep: int) -> tuple[list[str], list[str]]:
         """Delete all but the last `keep` complete runs; written down first, so that none is labelled again.
 
+        A run whose folder is gone, or cannot be read, is none of those that are kept.
+
         Returns:
             the runs that are gone, and those that another process holds, which are deleted another night.
         """
-        old = [name for name in self._complete()[:-keep] if name != self.latest()]
+        old = [name for name in self._complete() if self._there(name)][:-keep]
         for name in old:
             self.runs[name]["deleted"] = True
         self._remember()
