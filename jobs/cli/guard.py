@@ -6,11 +6,13 @@ import argparse
 import errno
 import os
 import platform
+import select
 import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
 from gazetteer import __version__
 from gazetteer.data.core.errors import GazetteerError
@@ -36,9 +38,9 @@ def guarded(arguments: argparse.Namespace, action: Callable[[argparse.Namespace]
             except KeyboardInterrupt as error:
                 again = "; run the same command again and it goes on from here" if arguments.resumes else ""
                 return print_error(arguments, f"stopped{again}.", 128 + getattr(error, "signal", signal.SIGINT))
-            except BrokenPipeError:
-                raise
             except Exception as error:
+                if isinstance(error, BrokenPipeError) and _reader_is_gone(arguments):
+                    raise
                 if isinstance(error, OSError) and error.errno in _FULL:
                     where = f" ({error.filename})" if error.filename else ""
                     return print_error(arguments, f"nothing more can be written{where}: {error.strerror}.", FAILED)
@@ -61,6 +63,17 @@ def _stdout_problem() -> OSError | None:
     except OSError as error:
         return error
     return None
+
+
+def _reader_is_gone(arguments: argparse.Namespace) -> bool:
+    """Whether a broken pipe is the one that is printed to, and not one to another process that died."""
+    if isinstance(_stdout_problem(), BrokenPipeError):
+        return True
+    watched = select.poll()  # what is not buffered leaves nothing to flush
+    for stream in (sys.stdout, sys.stderr, getattr(arguments, "stdout", None)):
+        with suppress(AttributeError, OSError, ValueError):
+            watched.register(stream.fileno(), 0)  # type: ignore[union-attr]
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0))
 
 
 def _forget_stdout() -> None:

@@ -79,10 +79,20 @@ def test_a_full_disk_on_stdout_is_a_sentence(options: str, tmp_path: Path) -> No
     assert len(said) == 1 or options
 
 
-def test_a_reader_that_has_enough_ends_it_quietly(tmp_path: Path) -> None:
-    done = shell(f"set -o pipefail; {COMMAND} launch {tmp_path}/files | true")
+@pytest.mark.parametrize("options", ["", "--json"])
+@pytest.mark.parametrize("python", ["", "PYTHONUNBUFFERED=1"])
+def test_a_reader_that_has_enough_ends_it_quietly(python: str, options: str, tmp_path: Path) -> None:
+    done = shell(f"set -o pipefail; {python} {COMMAND} launch {tmp_path}/files {options} | true")
     assert done.returncode == 1
-    assert done.stderr == ""
+    assert done.stderr == "" or options
+
+
+def test_a_pipe_of_another_process_is_a_sentence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert ending(BrokenPipeError(32, "Broken pipe")) == 1
+    assert "gazetteer: BrokenPipeError: [Errno 32] Broken pipe; this was not foreseen" in capsys.readouterr().err
 
 
 def test_letters_that_the_terminal_lacks_are_shown_by_number(tmp_path: Path) -> None:
