@@ -22,6 +22,7 @@ from gazetteer.attribution.scores.components import require_room, write_componen
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import claim_folder
+from gazetteer.data.core.importing import with_source
 from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
@@ -99,9 +100,9 @@ def evaluate(
     second = run.attribute.classifier
     saes, skipped = _saes(run)
     settings = {
-        **config.settings, **_marks(run), "classifier": second,
+        **config.settings, **_marks(run), **_judges(run, words),
         "saes": [digest_saes(run.saes), run.sae_check.signal, sorted(site.slug for site in saes)] if saes else "",
-        "styles": run.steer.classifier if words else "", "concepts": known,
+        "concepts": known,
         "cases": digest_json([[c.prompt, c.seed, sorted(c.named), c.half] for c in prompts.cases]),
         "source": digest_json({prompt: sorted(named) for prompt, named in prompts.source.items()}),
     }  # fmt: skip
@@ -144,6 +145,12 @@ def _marks(run: RunConfig) -> dict[str, Any]:
     the evaluation's own."""
     marks = marks_of(run, {Effect.PICTURES, Effect.SEGMENTS}, "model", "generation", "detector")
     return {key: value for key, value in marks.items() if key != "generation.steps"}
+
+
+def _judges(run: RunConfig, words: Sequence[str]) -> dict[str, str]:
+    """The classifiers that judge the pictures, by name and source; of styles none where no `words` are asked for."""
+    styles = with_source(run.steer.classifier) if words else ""
+    return {"classifier": with_source(run.attribute.classifier), "styles": styles}
 
 
 def _saes(run: RunConfig) -> tuple[dict[Site, SparseAutoencoder], str]:

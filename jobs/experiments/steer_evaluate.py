@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError
+from gazetteer.data.core.importing import with_source
 from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompt_pool import read_prompts
@@ -43,6 +44,7 @@ from gazetteer.labeling.interventions.resolve import run_sites
 from gazetteer.labeling.layout.run import open_run
 from gazetteer.labeling.pipeline.config import StageConfig
 from gazetteer.labeling.segment.load import load_segmenter
+from gazetteer.labeling.tables import load_images
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.checkpoint import load_site_saes
 
@@ -90,13 +92,9 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False, out: str
     if settings.classifier and settings.words:
         load_classifier(settings.classifier, settings.words)
     vocabulary = Vocabulary(config.vocabulary)
-    prompts = [p for p in read_prompts(config.prompts) if split_of(p, config.heldout) == "heldout"]
+    prompts = _heldout(folder, config)
     Cases(settings, vocabulary, prompts, config.seed)  # refuses too few prompts before anything is sampled
-    fingerprint = {
-        "run": folder.read_json("run.json"), "concepts": vocabulary.concepts, "classifier": settings.classifier,
-        "words": settings.words, "seed": config.seed, "batch_size": config.batch_size, "dtype": settings.dtype,
-    }  # fmt: skip
-    fingerprint |= marks_of(config, {Effect.SEGMENTS}, "detector", "segmenter")
+    fingerprint = _fingerprint(config, settings, folder, vocabulary.concepts)
     about = provenance(fingerprint, portable_config(config))
     work = (RunFolder(out) if out else folder.inside("steer")).open_or_create(fingerprint)
     build = partial(SteerWorker, config.stages, settings, vocabulary.concepts, config.seed)
@@ -125,6 +123,24 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False, out: str
             folder, settings, vocabulary, prompts, carry_out, config.seed, say, directions
         ).run()  # fmt: skip
     return {"run": run, "quick": quick, **result}
+
+
+def _fingerprint(
+    config: RunConfig, settings: SteerConfig, folder: RunFolder, concepts: Sequence[str]
+) -> dict[str, Any]:
+    """All that trials depend on beside themselves: what was measured under another one is not gone on with."""
+    fingerprint = {
+        "run": folder.read_json("run.json"), "concepts": concepts, "classifier": with_source(settings.classifier),
+        "words": settings.words, "seed": config.seed, "batch_size": config.batch_size, "dtype": settings.dtype,
+    }  # fmt: skip
+    return fingerprint | marks_of(config, {Effect.SEGMENTS}, "detector", "segmenter")
+
+
+def _heldout(folder: RunFolder, config: RunConfig) -> list[str]:
+    """The prompts that had no part in the run's labels: of its own held-out share, and none of its other pictures."""
+    share = (folder.read_json("run.json") or {}).get("heldout", config.heldout)
+    chosen = set(load_images(folder, split="discovery", columns=["prompt"])["prompt"].to_pylist())
+    return [p for p in read_prompts(config.prompts) if split_of(p, share) == "heldout" and p not in chosen]
 
 
 def _directions(
