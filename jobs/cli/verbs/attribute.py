@@ -276,25 +276,25 @@ def _attribute_evaluate(arguments: argparse.Namespace) -> int:
     run = configuration(arguments)
     from gazetteer.attribution.evaluation.suite import attacked_by, full, quick
     from gazetteer.jobs.experiments.attribute_evaluate import evaluate
-    from gazetteer.jobs.experiments.attribute_parts import earlier, joined, put_apart
+    from gazetteer.jobs.experiments.attribute_parts import alone, earlier, joined, put_apart
     from gazetteer.jobs.experiments.attribute_report import print_evaluation, write_evaluation
 
     size = quick if arguments.quick else full
     config = size(run.generation.steps, run.generation.guidance, run.seed)
     config = attacked_by(config, arguments.attacks) if arguments.attacks else config
     cache = f"{arguments.out}/cache" if arguments.out else ""
-    before = None
     if arguments.out:
         require_own_folder(arguments.out, ours=says(f"{cache}/settings.json", "cases", "source"))
-        before = earlier(arguments.out)
+        earlier(arguments.out)  # refused now, not after hours
     result = evaluate(run, config, arguments.concepts, cache, arguments.methods, arguments.parts or PARTS)
     print_evaluation(result)
     if arguments.out:
-        both = joined(before, result)
-        if both.apart:
-            print(f"the evaluation of an earlier call is kept as {put_apart(arguments.out)}: {both.apart}")
-        if both.kept:
-            print(f"of earlier calls, kept in {arguments.out}: {', '.join(both.kept)}")
-        print("\n".join(write_evaluation(both.result, arguments.out)))
+        with alone(arguments.out):
+            both = joined(earlier(arguments.out), result)  # what another call wrote in the meantime is there too
+            if both.apart:
+                print(f"the evaluation of an earlier call is kept as {put_apart(arguments.out)}: {both.apart}")
+            if both.kept:
+                print(f"of earlier calls, kept in {arguments.out}: {', '.join(both.kept)}")
+            print("\n".join(write_evaluation(both.result, arguments.out)))
     print_json(arguments, result)
     return DONE

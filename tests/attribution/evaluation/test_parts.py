@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.jobs.experiments.attribute_parts import earlier, joined, put_apart
+from gazetteer.data.storage.lock import hold
+from gazetteer.jobs.experiments.attribute_parts import alone, earlier, joined, put_apart
 
 
 def measured(**parts: Any) -> dict[str, Any]:
@@ -100,3 +101,34 @@ def test_an_earlier_file_is_read_or_refused_and_put_apart_under_a_free_name(tmp_
         file.write_text(content)
         with pytest.raises(InputError, match=re.escape(f"{file} {said}")):
             earlier(tmp_path)
+
+
+def test_calls_side_by_side_lose_nothing_of_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gazetteer.jobs.cli.main import main
+    from gazetteer.jobs.experiments import attribute_evaluate, attribute_report
+
+    command = ["attribute", "evaluate", "--out", str(tmp_path / "out"), "--parts"]
+    base = {"settings": "same", "faithfulness_rows": []}
+
+    def evaluated(*given: Any) -> dict[str, Any]:
+        cache, parts = Path(given[3]), given[5]
+        cache.mkdir(parents=True, exist_ok=True)
+        (cache / "settings.json").write_text('{"cases": 1, "source": 1}')
+        if "amplify" in parts:
+            return {**base, "amplify": {"steps": {"concepts": ["dog"]}}}
+        assert main([*command, "amplify"]) == 0  # begun and ended while this call is measuring
+        return {**base, "erase": {"cad": {"concepts": ["dog"]}}}
+
+    monkeypatch.setattr(attribute_evaluate, "evaluate", evaluated)
+    monkeypatch.setattr(attribute_report, "print_evaluation", lambda result: None)
+    monkeypatch.setattr(attribute_report, "evaluation_table", lambda result: "")
+    monkeypatch.setattr(attribute_report, "evaluation_plots", lambda result: {})
+    assert main([*command, "erase"]) == 0
+    written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert set(written) == {*base, "erase", "amplify"} and not (tmp_path / "out" / ".evaluation.lock").exists()
+
+
+def test_only_one_call_writes_at_a_time(tmp_path: Path) -> None:
+    with alone(tmp_path), pytest.raises(BlockingIOError):
+        hold(tmp_path / ".evaluation.lock", wait=False)
+    hold(tmp_path / ".evaluation.lock", wait=False).release()
