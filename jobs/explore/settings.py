@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
+from gazetteer.data.core.files.regular import local_path
 from gazetteer.data.core.settings import Effect
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import SETTINGS, differing, fingerprint_of
@@ -20,10 +20,10 @@ def own_file(run: RunFolder, overrides: Sequence[str]) -> str | None:
     Raises:
         InputError: it names somebody's code, which a run may not make us execute (`run_config`).
     """
-    recorded, kept = run.read_json("run.json") or {}, Path(run.path) / "_meta" / RECORD
+    recorded, folder = run.read_json("run.json") or {}, local_path(run.path)
     shaping = differing(fingerprint_of(load_config()), recorded, {Effect.PICTURES, Effect.CODES})
     paths = [key for key in shaping if key in SETTINGS and SETTINGS[key].about.path]
-    if not paths or not kept.is_file():
+    if not paths or folder is None or not (kept := folder / "_meta" / RECORD).is_file():
         return None
     run_config(run.path, overrides)
     return str(kept)

@@ -14,6 +14,7 @@ from gazetteer.jobs.config.fingerprint import fingerprint_of
 from gazetteer.jobs.config.kept import RECORD, run_config, to_keep
 from gazetteer.jobs.config.reference import as_yaml
 from gazetteer.jobs.config.schema import RunConfig, load_config
+from gazetteer.jobs.explore.settings import own_file
 from gazetteer.jobs.label.job import label
 from gazetteer.labeling.detect.grounding_dino.settings import PUBLISHED
 from gazetteer.labeling.detect.protocol import PUBLISHED_CONFIGS
@@ -141,3 +142,10 @@ def test_a_preset_is_no_folder_that_is_called_so(tmp_path: Path, monkeypatch: py
     (tmp_path / "paper-sd14").mkdir()
     monkeypatch.chdir(tmp_path)
     assert load_config("paper-sd14").generation.steps == 50
+
+
+def test_a_run_named_by_a_url_of_this_machine_is_explored_by_its_own_configuration(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", load_config())
+    (tmp_path / "run" / "_meta" / "run.json").write_text('{"model.path": "sha256:of another"}')
+    kept = str(tmp_path / "run" / "_meta" / "config.json")
+    assert own_file(run, []) == own_file(RunFolder(f"file://{tmp_path}/run"), []) == kept
