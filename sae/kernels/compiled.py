@@ -29,7 +29,7 @@ def compiled_or_plain(function: Callable[..., R]) -> Callable[..., R]:
                 fast = None
                 result = function(*args, **keywords)  # where this fails too, it was not the compiler
                 reason = first_line(error)
-                warnings.warn(f"sae.compile is left out, for the compiler failed: {reason}", stacklevel=2)
+                warnings.warn(f"sae.train.compile is left out, for the compiler failed: {reason}", stacklevel=2)
                 return result
         return function(*args, **keywords)
 

@@ -113,7 +113,7 @@ class Trainer:
         if step >= 0 and not finite:
             raise InputError(f"the activations of step {step:.0f} hold NaN or infinity.")
         if step >= 0:
-            raise GazetteerError(f"training diverged: the loss is {loss} at step {step:.0f}; lower sae.lr.")
+            raise GazetteerError(f"training diverged: the loss is {loss} at step {step:.0f}; lower sae.train.lr.")
 
     def _watch(self, loss: Tensor, x: Tensor) -> None:
         """Remember the first loss that is not finite, without asking for it."""

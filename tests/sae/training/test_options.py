@@ -261,7 +261,7 @@ def test_compiling_that_fails_is_said_and_left_out(monkeypatch: pytest.MonkeyPat
     plain, compiled = (Trainer(16, replace(SMALL, compile=flag), 40) for flag in (False, True))
     plain.start(x)
     compiled.start(x)
-    with pytest.warns(UserWarning, match=r"sae.compile is left out, for the compiler failed: no C\+\+ compiler"):
+    with pytest.warns(UserWarning, match=r"sae.train.compile is left out, for the compiler failed: no C\+\+ compiler"):
         compiled.advance(x)
     compiled.advance(x)  # no second attempt, no second warning
     for _ in range(2):
@@ -281,6 +281,6 @@ def test_compiled_training_learns_the_same(options: dict, recwarn: pytest.Warnin
         trainer.start(x)
         for _ in range(4):
             trainer.advance(x)
-    assert not [one for one in recwarn if "sae.compile is left out" in str(one.message)]
+    assert not [one for one in recwarn if "sae.train.compile is left out" in str(one.message)]
     for name, value in plain.sae.state_dict().items():
         torch.testing.assert_close(compiled.sae.state_dict()[name], value, atol=1e-5, rtol=1e-5)

@@ -268,7 +268,7 @@ def test_bad_vectors_stop_the_run_with_the_site_and_the_step(tmp_path: Path, bad
 
 
 def test_divergence_stops_the_run(tmp_path: Path):
-    with pytest.raises(GazetteerError, match=r"diverged: the loss is \w+ at step \d+; lower sae.lr") as error:
+    with pytest.raises(GazetteerError, match=r"diverged: the loss is \w+ at step \d+; lower sae\.train\.lr\.") as error:
         trained(tmp_path, replace(SMALL, lr=1e30), site=SITE)
     assert SITE.slug in str(error.value)
     assert not (tmp_path / "model.safetensors").exists()
