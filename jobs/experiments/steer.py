@@ -44,7 +44,8 @@ def steer_pictures(
     key ``gazetteer``.
 
     Args:
-        run: the labelled run that turns concepts and words into features; None when the edits name features.
+        run: the labelled run that turns concepts and words into features, and whose features edits number; None takes
+            numbers for those of the configuration's autoencoders.
         stages: instead of once, draw every edit in each stage's window: ``<i>-early.png``, ``-middle`` and ``-final``.
 
     Raises:
@@ -54,7 +55,7 @@ def steer_pictures(
     """
     use_threads(config.threads)
     read = read_edits(edit_file)
-    if run is not None and not all(edit.targets for edit in read):
+    if run is not None:  # also where edits number features: they are those of the run's autoencoders
         check_config(config, open_finished(run), _FEATURES)
     windows = STAGES if stages else {"edited": ()}
     versions = {name: _resolved([replace(edit, window=window) for edit in read] if window else read, run)

@@ -12,20 +12,35 @@ import yaml
 from gazetteer.data.scenes.weights import MODELS
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 
+NUMBERED = '[{"targets": [{"block": "mid_block.attentions.0", "branch": "cond", "t": 0.5, "features": [3]}]}]'
 
+
+@pytest.mark.parametrize("edits", ['[{"concept": "sky"}]', NUMBERED])
 def test_features_of_a_run_are_not_looked_up_in_other_autoencoders(
-    scenes_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    edits: str, scenes_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from gazetteer.jobs.cli.main import main
 
     shutil.copytree(MODELS / "saes", tmp_path / "saes")
     config = next((tmp_path / "saes").glob("*/config.json"))
     config.write_text(config.read_text() + " ")
-    (tmp_path / "edits.json").write_text('[{"concept": "sky"}]')
+    (tmp_path / "edits.json").write_text(edits)
     command = ["steer", "draw", str(scenes_run), "--edits", str(tmp_path / "edits.json"), "--prompt", "the sky"]
     command += ["--out", str(tmp_path / "out"), "--set", "generation.steps=3"]
     assert main([*command, f"saes={tmp_path / 'saes'}"]) == 2
     assert "was made with; these differ: saes." in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("edits", ['[{"concept": "sky"}]', NUMBERED])
+def test_a_run_that_is_not_there_is_no_run_of_the_embedded_models(
+    edits: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gazetteer.jobs.cli.main import main
+
+    (tmp_path / "edits.json").write_text(edits)
+    command = ["steer", "draw", str(tmp_path / "none"), "--edits", str(tmp_path / "edits.json"), "--prompt", "the sky"]
+    assert main([*command, "--out", str(tmp_path / "out"), "--set", "generation.steps=2"]) == 2
+    assert "no such folder" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
