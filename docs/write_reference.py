@@ -58,7 +58,7 @@ def command_line() -> str:
         "",
     ]
     for words, about, child in commands(parser()):
-        lines += [f"## `{words}`", "", f"{about[:1].upper()}{about[1:]}.", ""]
+        lines += [f"## `{words}`", "", f"{about[:1].upper()}{about[1:]}{'' if about.endswith('?') else '.'}", ""]
         rows = [_row(action) for action in child._actions if not isinstance(action, argparse._HelpAction)]
         if rows:
             lines += ["| argument | meaning |", "|---|---|", *rows, ""]
@@ -71,6 +71,7 @@ def _row(action: argparse.Action) -> str:
         name = ", ".join(f"`{option}{f' {value}' if value else ''}`" for option in action.option_strings)
     else:
         name = f"`{value}`"
+    name = name.replace("|", "\\|")
     meaning = (action.help or "").replace("%(default)s", str(action.default)).replace("%%", "%").replace("|", "\\|")
     needed = " (required)" if action.required and action.option_strings else ""
     return f"| {name} | {meaning}{needed} |"

@@ -72,6 +72,13 @@ def server() -> Iterator[str]:
 LEFT_OUT_BY = {"browser": "GAZETTEER_NO_BROWSER", "mount": "GAZETTEER_NO_MOUNT", "compiler": "GAZETTEER_NO_COMPILER"}
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was left out: who reads "passed" should know."""
+    for marker, variable in LEFT_OUT_BY.items():
+        if os.environ.get(variable) == "1":
+            terminalreporter.write_line(f"left out by {variable}=1: the tests marked {marker}", yellow=True)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out, and count as deselected, what this machine cannot do and its user said so."""
     markers = {marker for marker, variable in LEFT_OUT_BY.items() if os.environ.get(variable) == "1"}

@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config")
     parser.add_argument("--objects", nargs="+", default=["boat", "house", "dog", "sun", "car"])
-    parser.add_argument("--styles", nargs="+", default=["night", "pencil sketch"])
+    parser.add_argument("--styles", nargs="*", default=["night", "pencil sketch"])
     parser.add_argument("--ablations", type=int, default=40)
     parser.add_argument("--fraction", type=float, default=0.05)
     parser.add_argument("--inputs", type=int, default=2, help="trajectories of held-out noise")

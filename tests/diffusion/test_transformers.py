@@ -22,7 +22,7 @@ from gazetteer.diffusion.edit_sampler import EditSampler, Start
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.steer import steer
 from gazetteer.diffusion.watch import Call
-from tests.support.models.dits import FAMILIES, flux, tiny_dit
+from tests.support.models.dits import FAMILIES, tiny_dit
 
 TWO_CALLS = {"flux", "chroma", "flux2_klein", "qwen_image", "lumina2"}
 STILL = {"flux", "flux2"}
@@ -223,13 +223,6 @@ def test_a_generation_goes_on_from_latents_that_were_kept(family: str) -> None:
         assert abs(again.astype(int) - whole.astype(int)).max() <= 1, stage
 
 
-def test_a_flow_in_coarse_steps_lands_on_the_same_sigmas() -> None:
-    sampler = EditSampler(Generator(pipeline("sd3"), generation("sd3", steps=6, t=(1.0,))), {}, stride=3)
-    assert sampler.stride == 3
-    (coarse,) = sampler.edited([Start(PROMPTS[0], 3)], [[]], "early")
-    assert coarse.shape == sampler.unedited([Start(PROMPTS[0], 3)])[0].shape
-
-
 def test_true_guidance_of_a_distilled_model_runs_both_branches() -> None:
     pipe = pipeline("flux")
     with pytest.raises(InputError, match="never runs without the prompt"):
@@ -246,17 +239,6 @@ def test_an_uncond_edit_of_a_model_that_has_no_such_call_is_refused() -> None:
     edit = Edit(targets=(Target(LAST["flux"], branch="uncond", vector=(1.0,) * 32),), branch="uncond", unit="absolute")
     with pytest.raises(InputError, match="runs without guidance"), steer(pipe, [edit]):
         pipe(latents=made.latents([made.noise(1)]), output_type="latent", **made.arguments(PROMPTS[:1]))
-
-
-def test_guidance_inside_the_model_is_told_to_it() -> None:
-    torch.manual_seed(0)
-    pipe = flux(guidance_embeds=True)
-    pipe.set_progress_bar_config(disable=True)
-    for part in (pipe.transformer, pipe.vae, pipe.text_encoder, pipe.text_encoder_2):
-        part.eval()
-    made = Generator(pipe, generation("flux"))
-    assert made.schedule.timesteps[0] == pytest.approx(1000.0) and made.schedule.count == 2
-    made.sample(PROMPTS[:1], [1], lambda *_: None, decode=False)  # its shifted schedule is the one that was rehearsed
 
 
 @pytest.mark.parametrize(
