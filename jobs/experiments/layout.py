@@ -147,14 +147,13 @@ def predict(
     Raises:
         InputError: no run where one is needed, or a table that was made with another model or autoencoders.
     """
-    import numpy as np
-
     from gazetteer.data.tables.images import encode_image
     from gazetteer.diffusion.draw import warn_of_cut
     from gazetteer.diffusion.generate import Generator
     from gazetteer.diffusion.load import load_pipeline
     from gazetteer.labeling.layout.live import predict_layout
     from gazetteer.labeling.layout.run import mentions
+    from gazetteer.labeling.vocabulary.synonyms import read_synonyms
 
     folder = OwnFiles(out, ("picture.png", "layout.npz", "layout.json"), alone=True)
     use_threads(config.threads)
@@ -166,6 +165,21 @@ def predict(
         image = generator.sample([prompt], [seed], lambda *_: None)
     assert image is not None
     steps = list(layout.history.values())
+    names = steps[0].concepts
+    others = {} if run is None else read_synonyms(open_finished(run))
+    named = [c for c, mentioned in zip(names, mentions([prompt], names, others)[0], strict=True) if mentioned]
+    about = {"prompt": prompt, "seed": seed, "tokens_cut": cut, "named": named, "method": method}
+    folder.write("picture.png", encode_image(image[0]))
+    folder.write("layout.npz", _maps(steps))
+    folder.write("layout.json", f"{json.dumps(about, indent=2)}\n".encode())
+    rows = [{"t": round(step.t, 4), "shares": {c: _share(step, c) for c in named}} for step in steps]
+    return {"prompt": prompt, "seed": seed, "out": str(folder.folder), "method": method, "named": named, "steps": rows}
+
+
+def _maps(steps: Sequence[LayoutPrediction]) -> bytes:
+    """The first picture's maps at every step, as a NumPy archive."""
+    import numpy as np
+
     maps = io.BytesIO()
     np.savez_compressed(
         maps,
@@ -175,14 +189,7 @@ def predict(
         t=np.array([step.t for step in steps], np.float32),
         concepts=np.array(steps[0].concepts),
     )
-    names = steps[0].concepts
-    named = [c for c, mentioned in zip(names, mentions([prompt], names)[0], strict=True) if mentioned]
-    about = {"prompt": prompt, "seed": seed, "tokens_cut": cut, "named": named, "method": method}
-    folder.write("picture.png", encode_image(image[0]))
-    folder.write("layout.npz", maps.getvalue())
-    folder.write("layout.json", f"{json.dumps(about, indent=2)}\n".encode())
-    rows = [{"t": round(step.t, 4), "shares": {c: _share(step, c) for c in named}} for step in steps]
-    return {"prompt": prompt, "seed": seed, "out": str(folder.folder), "method": method, "named": named, "steps": rows}
+    return maps.getvalue()
 
 
 def _share(layout: LayoutPrediction, concept: str) -> float | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gazetteer.labeling.atlas.inks import Ink
 from gazetteer.labeling.layout.model import LayoutPrediction
 from gazetteer.labeling.layout.run import mentions
+from gazetteer.labeling.vocabulary.synonyms import Synonyms
 
 GREY: Ink = (128, 128, 128)
 """Of what has no colour of its own."""
@@ -19,16 +20,18 @@ LIKELY = 4
 """Things shown of a prompt that names none: those most probably in the picture."""
 
 
-def shown_concepts(layout: LayoutPrediction, prompt: str) -> list[int]:
+def shown_concepts(layout: LayoutPrediction, prompt: str, synonyms: Synonyms) -> list[int]:
     """Numbers of the concepts that the prompt names; where it names none, of the likeliest."""
-    named = np.flatnonzero(mentions([prompt], layout.concepts)[0])
+    named = np.flatnonzero(mentions([prompt], layout.concepts, synonyms)[0])
     chosen = named if len(named) else np.sort(np.argsort(-layout.whether[0], kind="stable")[:LIKELY])
     return [int(number) for number in chosen]
 
 
-def layout_event(layout: LayoutPrediction, prompt: str, colours: Mapping[str, Ink]) -> dict[str, Any]:
+def layout_event(
+    layout: LayoutPrediction, prompt: str, colours: Mapping[str, Ink], synonyms: Synonyms
+) -> dict[str, Any]:
     """One step's maps: ``levels`` 0 to 255 and ``masks`` 0 or 1, each [concepts, height, width] as base64."""
-    chosen = shown_concepts(layout, prompt)
+    chosen = shown_concepts(layout, prompt, synonyms)
     where = layout.where[0, chosen]
     return {
         "t": round(layout.t, 4),

@@ -22,6 +22,7 @@ from gazetteer.labeling.atlas.inks import Ink, inks
 from gazetteer.labeling.evidence.run_codes import picture_grids
 from gazetteer.labeling.evidence.site_codes import same_site
 from gazetteer.labeling.tables import load_images, load_labels, load_segments
+from gazetteer.labeling.vocabulary.synonyms import read_synonyms
 
 FINEST = 128
 """Cells a side of a painted mask at most."""
@@ -53,12 +54,13 @@ class World:
 
     Attributes:
         known: names and peaks of the features of every site.
+        synonyms: other names of the run's concepts.
     """
 
     def __init__(self, config: RunConfig, run: RunFolder, recipe: Recipe) -> None:
         """Raises InputError when the run's tables or notes cannot be read."""
         self.config, self.run, self.recipe = config, run, recipe
-        self.notes = Notes(run)
+        self.notes, self.synonyms = Notes(run), read_synonyms(run)
         self.known = {same_site(site): known for site, known in read_known(run).items()}
         self.grids = picture_grids(run)
         self._studio: Studio | None = None

@@ -17,6 +17,7 @@ from gazetteer.jobs.config.kept import RECORD, to_keep
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.label import shards as plan
 from gazetteer.jobs.label.failures import open_failures
+from gazetteer.labeling.vocabulary.synonyms import keep_synonyms
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def label(
         if not fresh and not store.shard_ids():
             _check(config)
         store.clear_success()
-        store.write_json(RECORD, to_keep(config))
+        _keep(store, config)
         store.committed(verify=True)
         with LabelRun(config, store, fingerprint, reuse) as run:
             run.carry_out(pool, retry_failed)
@@ -80,6 +81,13 @@ def label(
             if before != sorted(store.committed(verify=True)):  # damaged while the run went on
                 run.carry_out(pool, False)
             return {**run.finish(), "nothing_to_do": False}
+
+
+def _keep(store: RunFolder, config: RunConfig) -> None:
+    """Write down what later commands on the run read and no table has."""
+    store.write_json(RECORD, to_keep(config))
+    if not config.pictures.kind:  # given masks have names of their own, whatever the vocabulary
+        keep_synonyms(store, config.vocabulary.path)
 
 
 def _hold_pictures(store: RunFolder, config: RunConfig, fingerprint: Mapping[str, Any]) -> None:

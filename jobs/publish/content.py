@@ -22,6 +22,7 @@ from gazetteer.data.storage.files import Files
 from gazetteer.data.storage.open import open_files
 from gazetteer.data.tables.schemas import FINAL_TABLES, LABELLING_TABLES, PART_TABLES
 from gazetteer.jobs.executors.sources import RECORD as REVISIONS
+from gazetteer.labeling.vocabulary.synonyms import RECORD as SYNONYMS
 
 MARK = "_meta/_SUCCESS"
 """The file that makes a folder a finished run: published last, so that half a publication is none."""
@@ -32,7 +33,7 @@ _OWN = frozenset({
 })  # fmt: skip
 """What concerns this machine's work on the run alone or is a person's own, and the mark, put behind all else."""
 
-_RECORDS = frozenset({RUN, MANIFEST, RELABELLED, plan_path(GROUPS), f"_meta/{REVISIONS}"})
+_RECORDS = frozenset({RUN, MANIFEST, RELABELLED, plan_path(GROUPS), f"_meta/{REVISIONS}", f"_meta/{SYNONYMS}"})
 """Records beside plans and commits that an earlier publication may have brought."""
 
 

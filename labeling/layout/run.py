@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.metrics import Truth
 from gazetteer.labeling.layout.site_table import SiteTable, site_tables
 from gazetteer.labeling.vocabulary.concept_index import ConceptIndex
+from gazetteer.labeling.vocabulary.synonyms import Synonyms, read_synonyms
 
 _SITES_KEPT = 8  # sites whose codes stay in memory
 
@@ -37,6 +39,7 @@ class LayoutRun:
         maps: their masks on every grid.
         grids: grid of every site.
         mentioned: bool [N, C], whether the prompt names the concept.
+        synonyms: the concepts' other names, which name them as well.
     """
 
     store: RunFolder
@@ -47,6 +50,7 @@ class LayoutRun:
     maps: ConceptMaps
     grids: dict[Site, Grid]
     mentioned: NDArray[np.bool_]
+    synonyms: Synonyms = field(default_factory=dict)
     _read: dict[Site, SiteCodes] = field(default_factory=dict, repr=False)
 
     @property
@@ -119,10 +123,11 @@ def open_run(run: Any) -> LayoutRun:
     given = bool(given_setting(store.read_json("run.json") or {}))
     maps = read_concepts(images, store.read_table("segments"), grids.values(), by_prompt=not given)
     ordered = sorted(images.select(columns[:4]).to_pylist(), key=lambda row: row["image_id"])
-    prompts = tuple(row["prompt"] for row in ordered)
+    prompts, synonyms = tuple(row["prompt"] for row in ordered), read_synonyms(store)
     layout_run = LayoutRun(
         store, maps.image_ids, prompts, tuple(row["seed"] for row in ordered),
-        np.array([row["split"] for row in ordered]), maps, grids, mentions(prompts, maps.concepts),
+        np.array([row["split"] for row in ordered]), maps, grids, mentions(prompts, maps.concepts, synonyms),
+        synonyms,
     )  # fmt: skip
     for split in ("discovery", "heldout"):
         if not len(layout_run.of_split(split)):
@@ -143,9 +148,11 @@ def require_branch(run: LayoutRun, branch: str) -> list[Site]:
     return sites
 
 
-def mentions(prompts: Sequence[str], concepts: Sequence[str]) -> NDArray[np.bool_]:
-    """Whether each prompt names each concept, plurals included: bool [N, C]."""
-    index = ConceptIndex(dict.fromkeys(concepts, ()))
+def mentions(
+    prompts: Sequence[str], concepts: Sequence[str], synonyms: Synonyms = MappingProxyType({})
+) -> NDArray[np.bool_]:
+    """Whether each prompt names each concept, by one of its `synonyms` too, plurals included: bool [N, C]."""
+    index = ConceptIndex({concept: synonyms.get(concept, ()) for concept in concepts})
     named = [index.find(prompt)[0] for prompt in prompts]
     return np.array([[concept in those for concept in concepts] for those in named], np.bool_).reshape(
         len(prompts), len(concepts)

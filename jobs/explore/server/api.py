@@ -141,7 +141,7 @@ def _draw_lines(world: World, start: Start, say: Callable[[dict[str, Any]], None
 
     def on_step(step: int, steps: int, layout: LayoutPrediction | None) -> None:
         event = {"kind": "step", "step": step, "steps": steps}
-        say(event if layout is None else {**event, **layout_event(layout, start.prompt, world.inks)})
+        say(event if layout is None else {**event, **layout_event(layout, start.prompt, world.inks, world.synonyms)})
 
     fitted = studio.fitted
     drawn = studio.draw(start, on_step)

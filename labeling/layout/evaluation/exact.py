@@ -52,7 +52,7 @@ def exact_group(
     wanted = pc.and_(pc.is_in(segments["image_id"], chosen), pc.is_in(segments["concept"], known))
     maps = _maps(run, images, segments.filter(wanted))
     rows = sorted(images.select(["image_id", "prompt", "image"]).to_pylist(), key=lambda row: row["image_id"])
-    mentioned = mentions([row["prompt"] for row in rows], run.concepts)
+    mentioned = mentions([row["prompt"] for row in rows], run.concepts, run.synonyms)
     pixels = float(maps.sizes.prod(axis=1).mean())
 
     def truth(grid: Grid, rows: Images) -> Truth:

@@ -12,9 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gazetteer.data.core.digests import digest_folder
+from gazetteer.data.runs.folder import RunFolder
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import load_config
+from gazetteer.labeling.vocabulary.synonyms import read_synonyms
 from gazetteer.sae.model.files import read_config
 from gazetteer.sae.model.sources import configs
 from gazetteer.sae.model.threshold import LACKS
@@ -77,8 +79,11 @@ def test_one_autoencoder_of_saeuron_serves_every_site(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "reads a block's output" in done.stderr
     assert "gives its update" in done.stderr
-    done = in_process("label", "--out", str(run), "--set", *SMALL, mapping, "generation.signals=[output]")
+    (tmp_path / "words.txt").write_text("boat, sailing vessel\nsky\n")
+    listed = f"vocabulary.path={tmp_path / 'words.txt'}"
+    done = in_process("label", "--out", str(run), "--set", *SMALL, mapping, "generation.signals=[output]", listed)
     assert done.returncode == 0, done.stderr
+    assert read_synonyms(RunFolder(run)) == {"boat": ("sailing vessel",)}
     note = f"trained as BatchTopK, and its file has no threshold: the {K} strongest of every vector are taken"
     assert note in done.stderr
     said = json.loads((run / "_meta" / "manifest.json").read_text())["saes_read"]
