@@ -44,6 +44,23 @@ def import_named(name: str, key: str) -> Any:
     return value
 
 
+def with_state(name: str, key: str) -> str:
+    """`with_source`, and what the module's own function ``digest`` says of what else it answers by, such as weights.
+
+    Raises:
+        InputError: as `import_named`, which imports it; a digest that is no text.
+    """
+    if not name:
+        return name
+    import_named(name, key)
+    stated = getattr(importlib.import_module(name.partition(":")[0]), "digest", None)
+    if stated is None:
+        return with_source(name)
+    if not isinstance(state := stated(), str):
+        raise InputError(f"{key} {name!r}: the function digest of its module gives {state!r}; it must give a text.")
+    return f"{with_source(name)} {state}"
+
+
 def with_source(name: str) -> str:
     """``module:function`` with the digest of the file that the module is in, by which another version is another name.
 

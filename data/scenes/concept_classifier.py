@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gazetteer.data.core.digests import digest_path
 from gazetteer.data.scenes.weights import MODELS, read_config, read_weights, write_model
 from gazetteer.data.scenes.world import CONCEPT_NAMES
 
@@ -104,3 +105,8 @@ def load(folder: Path = DEFAULT_FOLDER) -> ConceptClassifier:
     model = ConceptClassifier(tuple(config["labels"]), tuple(config["widths"]), tuple(config["dilations"]))
     read_weights(model, folder)
     return model
+
+
+def digest() -> str:
+    """Of the weights that `load` reads where nothing else is named."""
+    return digest_path(str(DEFAULT_FOLDER))

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gazetteer.data.core.digests import digest_path
 from gazetteer.data.scenes.weights import MODELS, read_config, read_weights, write_model
 from gazetteer.data.scenes.world import STYLE_NAMES
 
@@ -75,3 +76,8 @@ def load(folder: Path = DEFAULT_FOLDER) -> StyleClassifier:
     model = StyleClassifier(tuple(config["labels"]), tuple(config["widths"]), config["size"])
     read_weights(model, folder)
     return model
+
+
+def digest() -> str:
+    """Of the weights that `load` reads where nothing else is named."""
+    return digest_path(str(DEFAULT_FOLDER))

@@ -22,7 +22,7 @@ from gazetteer.attribution.scores.components import require_room, write_componen
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import claim_folder
-from gazetteer.data.core.importing import with_source
+from gazetteer.data.core.importing import with_state
 from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
@@ -148,9 +148,9 @@ def _marks(run: RunConfig) -> dict[str, Any]:
 
 
 def _judges(run: RunConfig, words: Sequence[str]) -> dict[str, str]:
-    """The classifiers that judge the pictures, by name and source; of styles none where no `words` are asked for."""
-    styles = with_source(run.steer.classifier) if words else ""
-    return {"classifier": with_source(run.attribute.classifier), "styles": styles}
+    """The classifiers that judge the pictures (`with_state`); of styles none where no `words` are asked for."""
+    styles = with_state(run.steer.classifier, "steer.classifier") if words else ""
+    return {"classifier": with_state(run.attribute.classifier, "attribute.classifier"), "styles": styles}
 
 
 def _saes(run: RunConfig) -> tuple[dict[Site, SparseAutoencoder], str]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError
-from gazetteer.data.core.importing import with_source
+from gazetteer.data.core.importing import with_state
 from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompt_pool import read_prompts
@@ -130,7 +130,8 @@ def _fingerprint(
 ) -> dict[str, Any]:
     """All that trials depend on beside themselves: what was measured under another one is not gone on with."""
     fingerprint = {
-        "run": folder.read_json("run.json"), "concepts": concepts, "classifier": with_source(settings.classifier),
+        "run": folder.read_json("run.json"), "concepts": concepts,
+        "classifier": with_state(settings.classifier, "steer.classifier"),
         "words": settings.words, "seed": config.seed, "batch_size": config.batch_size, "dtype": settings.dtype,
     }  # fmt: skip
     return fingerprint | marks_of(config, {Effect.SEGMENTS}, "detector", "segmenter")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,13 +59,14 @@ def add_thresholds(
     if not sites:
         raise InputError(f"No autoencoder of {config.saes} lacks a BatchTopK threshold; there is nothing to estimate.")
     saes = load_site_saes(config.saes, sites, signal=config.sae_check.signal)
-    parts = {} if threshold is not None else _captured(config, pictures)
+    captured = _captured(config, pictures) if threshold is None else None
     origin = f"estimated on {pictures} pictures" if threshold is None else "stated by its user"
     rows = []
     for site in sites:
-        value = batch_threshold(saes[site], torch.cat(parts[site])) if threshold is None else threshold
+        parts = [] if captured is None else captured(site)
+        value = batch_threshold(saes[site], torch.cat(parts)) if threshold is None else threshold
         sae = with_threshold(saes[site], value)
-        used = held_out_l0(saes[site], parts.get(site, ()))
+        used = held_out_l0(saes[site], parts)
         sae.signal = site.signal
         kept = {key: stated[site].get(key) for key in ("original", "differs")}
         sae.save_pretrained(out / site.slug, {"site": site, ORIGIN: origin, **kept})
@@ -82,10 +83,11 @@ def with_copies(config: RunConfig, out: str | Path) -> str | dict[str, str]:
     return {**before, **{slug: str(Path(out) / slug) for slug in copied}}
 
 
-def _captured(config: RunConfig, pictures: int) -> dict[Site, list[Tensor]]:
-    """Of every site the vectors [vectors, d] of pictures of the first prompts, in at most `PARTS` parts.
+def _captured(config: RunConfig, pictures: int) -> Callable[[Site], list[Tensor]]:
+    """By site the vectors float32 [vectors, d] of pictures of the first prompts, in at most `PARTS` parts.
 
-    The pictures of one prompt stay in one part, unless all are of one.
+    The pictures of one prompt stay in one part, unless all are of one. What was captured is held in half precision, and
+    a site's is widened when it is asked for.
     """
     if not config.ray_address or config.executor == "serial":
         check_devices({"model.device": config.model.device})
@@ -100,11 +102,11 @@ def _captured(config: RunConfig, pictures: int) -> dict[Site, list[Tensor]]:
         executor.run(task, [Job("first", tuple(items))], lambda _, captured: first.append(captured))
     apart = len(prompts) if min(len(prompts), pictures) > 1 else pictures
     vectors, cells = first[0]
-    parts: dict[Site, list[Tensor]] = {}
-    for site in vectors:
-        own = torch.from_numpy(vectors[site]).float().split(cells[site])
+
+    def parts_of(site: Site) -> list[Tensor]:
+        own = torch.from_numpy(vectors[site]).split(cells[site])
         numbers = [number % apart % PARTS for number in range(len(own))]
-        parts[site] = [
-            torch.cat([x for x, at in zip(own, numbers, strict=True) if at == part]) for part in sorted(set(numbers))
-        ]
-    return parts
+        parts = ([x for x, at in zip(own, numbers, strict=True) if at == part] for part in sorted(set(numbers)))
+        return [torch.cat(part).float() for part in parts]
+
+    return parts_of

@@ -107,6 +107,10 @@ class SiteCodes:
         """
         return self if self.ignored is None else replace(self._only(~self.ignored), ignored=None)
 
+    def undecided(self) -> SiteCodes:
+        """The other slots: of cells of which nobody decided what they show."""
+        return self._only(np.zeros(len(self.value), np.bool_) if self.ignored is None else self.ignored)
+
     def _only(self, kept: NDArray[np.bool_]) -> SiteCodes:
         if kept.all():
             return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -51,6 +51,15 @@ def own_counts(table: SiteTable, codes: SiteCodes, truth: Truth) -> OwnCounts:
             parts.append(np.add.reduceat(touched, starts[batch] - starts[batch[0]], axis=0))
     area = np.add.reduceat(table.cell_pixels[cell], starts)
     return OwnCounts(key[starts], np.concatenate(parts), area, truth.asked)
+
+
+def with_counts(table: SiteTable, own: OwnCounts) -> SiteTable:
+    """The table with what pictures add to its counts; what shuffled pictures would give stays as it is."""
+    image, row = own.keys // len(table.features), own.keys % len(table.features)
+    intersection, area = table.intersection.copy(), table.area.copy()
+    np.add.at(intersection, row, own.intersection)
+    np.add.at(area, row, own.area[:, None] * own.asked[image])
+    return replace(table, intersection=intersection, area=area)
 
 
 def counts_without(

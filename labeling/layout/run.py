@@ -22,6 +22,7 @@ from gazetteer.labeling.evidence.pooling import Grid, cell_areas
 from gazetteer.labeling.evidence.run_codes import picture_grids, site_codes
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.metrics import Truth
+from gazetteer.labeling.layout.own_counts import own_counts, with_counts
 from gazetteer.labeling.layout.site_table import SiteTable, site_tables
 from gazetteer.labeling.vocabulary.concept_index import ConceptIndex
 from gazetteer.labeling.vocabulary.synonyms import Synonyms, read_synonyms
@@ -40,6 +41,7 @@ class LayoutRun:
         grids: grid of every site.
         mentioned: bool [N, C], whether the prompt names the concept.
         synonyms: the concepts' other names, which name them as well.
+        given: whether its pictures were given, so that nobody may have decided of some cells what they show.
     """
 
     store: RunFolder
@@ -51,6 +53,7 @@ class LayoutRun:
     grids: dict[Site, Grid]
     mentioned: NDArray[np.bool_]
     synonyms: Synonyms = field(default_factory=dict)
+    given: bool = False
     _read: dict[Site, SiteCodes] = field(default_factory=dict, repr=False)
 
     @property
@@ -65,9 +68,20 @@ class LayoutRun:
 
     @cached_property
     def tables(self) -> dict[Site, SiteTable]:
-        """What the tables know of every site, from discovery pictures."""
-        of_pictures = self.store.read_table("evidence", filter=pc.field("stream") == IMAGE)
-        return site_tables(sum_evidence([of_pictures]), self.grids, self.pixels)
+        """What the tables know of every site, from discovery pictures.
+
+        A layout speaks of every cell: those of given pictures of which nobody decided what they show, which evidence
+        leaves out, count here as cells without the concept, for features, where things usually are, and masks alike.
+        """
+        evidence = sum_evidence([self.store.read_table("evidence", filter=pc.field("stream") == IMAGE)])
+        images = self.of_split("discovery")
+        undecided = {site: self.codes(site, images).undecided() for site in self.grids} if self.given else {}
+        undecided = {site: codes for site, codes in undecided.items() if len(codes.value)}
+        tables = site_tables(evidence, self.grids, self.pixels, undecided)
+        for site, codes in undecided.items():
+            own = own_counts(tables[site], codes, self.truth(self.grids[site], images))
+            tables[site] = with_counts(tables[site], own)
+        return tables
 
     def of_split(self, split: str, most: int = 0) -> NDArray[np.int64]:
         """Indices of the pictures of a split, the first `most` by id (ids are digests, so these are random)."""
@@ -79,7 +93,7 @@ class LayoutRun:
         return truth_of(self.maps, self.mentioned, grid, self.pixels, images)
 
     def codes(self, site: Site, images: NDArray[np.int64]) -> SiteCodes:
-        """The stored codes of some pictures at a site, in the order given (ascending indices), ignored cells left out.
+        """The stored codes of some pictures at a site, in the order given (ascending indices), ignored cells too.
 
         Raises:
             InputError: a picture without codes there.
@@ -87,7 +101,7 @@ class LayoutRun:
         if site not in self._read:
             while len(self._read) >= _SITES_KEPT:
                 self._read.pop(next(iter(self._read)))
-            self._read[site] = site_codes(self.store, site).judged()  # as evidence was counted
+            self._read[site] = site_codes(self.store, site)
         return take_images(self._read[site], [self.image_ids[i] for i in images])
 
 
@@ -127,7 +141,7 @@ def open_run(run: Any) -> LayoutRun:
     layout_run = LayoutRun(
         store, maps.image_ids, prompts, tuple(row["seed"] for row in ordered),
         np.array([row["split"] for row in ordered]), maps, grids, mentions(prompts, maps.concepts, synonyms),
-        synonyms,
+        synonyms, given,
     )  # fmt: skip
     for split in ("discovery", "heldout"):
         if not len(layout_run.of_split(split)):
@@ -175,6 +189,7 @@ def take_images(codes: SiteCodes, image_ids: Sequence[str]) -> SiteCodes:
     return SiteCodes(
         codes.site, tuple(image_ids), codes.height, codes.width,
         new[codes.image[wanted]], codes.feature[wanted], codes.cell[wanted], codes.value[wanted],
+        None if codes.ignored is None else codes.ignored[wanted],
     )  # fmt: skip
 
 

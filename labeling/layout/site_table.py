@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -79,19 +80,31 @@ class SiteTable:
 
     def rows(self, codes: SiteCodes) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Row of every slot's feature in the table, and whether it is there."""
-        if not len(self.features):
-            return np.zeros(len(codes.feature), np.int64), np.zeros(len(codes.feature), np.bool_)
-        at = np.minimum(np.searchsorted(self.features, codes.feature), len(self.features) - 1)
-        return at, self.features[at] == codes.feature
+        return row_of(self.features, codes)
 
 
-def site_tables(evidence: pa.Table, grids: Mapping[Site, Grid], pixels: float) -> dict[Site, SiteTable]:
+def row_of(features: NDArray[np.int64], codes: SiteCodes) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Row of every slot's feature among `features`, ascending, and whether it is there."""
+    if not len(features):
+        return np.zeros(len(codes.feature), np.int64), np.zeros(len(codes.feature), np.bool_)
+    at = np.minimum(np.searchsorted(features, codes.feature), len(features) - 1)
+    return at, features[at] == codes.feature
+
+
+def site_tables(
+    evidence: pa.Table,
+    grids: Mapping[Site, Grid],
+    pixels: float,
+    undecided: Mapping[Site, SiteCodes] = MappingProxyType({}),
+) -> dict[Site, SiteTable]:
     """The discovery evidence of every site, as the score maps need it.
 
     Args:
         evidence: schemas.EVIDENCE of a run, summed over its shards.
         grids: (height, width) of every site's grid.
         pixels: of a picture (their mean, when sizes differ).
+        undecided: what fires in cells that the evidence leaves out, of its pictures: counted in what shuffled pictures
+            would give, as `prior_area` counts those cells.
     Raises:
         InputError: a site without discovery pictures, or a grid that does not fit its evidence.
     """
@@ -102,11 +115,11 @@ def site_tables(evidence: pa.Table, grids: Mapping[Site, Grid], pixels: float) -
     for site, splits in by_site.items():
         if "discovery" not in splits:
             raise InputError(f"The run has no discovery pictures at {site.slug}; a layout cannot be learned from it.")
-        tables[site] = _site_table(site, splits["discovery"], grids[site], pixels)
+        tables[site] = _site_table(site, splits["discovery"], grids[site], pixels, undecided.get(site))
     return tables
 
 
-def _site_table(site: Site, rows: EvidenceRows, grid: Grid, pixels: float) -> SiteTable:
+def _site_table(site: Site, rows: EvidenceRows, grid: Grid, pixels: float, undecided: SiteCodes | None) -> SiteTable:
     cells, evidence = grid[0] * grid[1], view(rows)
     if evidence.concept_cells.shape[1] != cells:
         raise InputError(f"The evidence at {site.slug} has {evidence.concept_cells.shape[1]} cells, its codes {cells}.")
@@ -117,6 +130,9 @@ def _site_table(site: Site, rows: EvidenceRows, grid: Grid, pixels: float) -> Si
     intersection[evidence.row, evidence.concept] = evidence.intersection
     hits[evidence.row, evidence.concept] = evidence.hits
     fired = evidence.feature_cells.astype(np.float64)
+    if undecided is not None and len(evidence.features):
+        row, known = row_of(evidence.features, undecided)
+        np.add.at(fired, (row[known], undecided.cell[known]), 1.0)
     asked = np.maximum(evidence.concept_asked, 1)
     shared = fired @ evidence.concept_cells.T / asked  # E over all of the feature's pictures
     expected = shared / np.maximum(fired @ per_cell, 1.0)[:, None]

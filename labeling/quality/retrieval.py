@@ -8,7 +8,8 @@ is taken, and on *held-out* pictures
     purity@16   the mean over concepts of the share of its 16 most active cells that show the concept
     coverage    the share of concepts whose average precision is at least .3
 
-A picture that was not asked for a concept says nothing of it: its cells count for that concept neither way.
+A picture that was not asked for a concept says nothing of it: its cells count for that concept neither way, and
+neither do the cells of given pictures of which nobody decided what they show, as far as anything fires in them.
 
 saev reports .319, .808 and .450 on ADE20K's human masks with DINOv3-L; its cells are patches of a vision model, so the
 figures stand beside these, not against them.
@@ -36,8 +37,9 @@ def retrieval(codes: SiteCodes, maps: ConceptMaps) -> dict[str, Any]:
     Returns:
         ``map``, ``purity_at_16`` and ``coverage`` over the ``concepts`` that both splits show (None without any).
     """
-    learnt, base = average_precisions(codes, maps, "discovery")
-    held, held_base = average_precisions(codes, maps, "heldout")
+    undecided, codes = codes.undecided(), codes.judged()
+    learnt, base = average_precisions(codes, maps, "discovery", undecided)
+    held, held_base = average_precisions(codes, maps, "heldout", undecided)
     shown = np.flatnonzero((base > 0) & (held_base > 0))
     if not len(shown) or not len(learnt):
         return {"concepts": len(shown), "map": None, "purity_at_16": None, "coverage": None}
@@ -52,18 +54,27 @@ def retrieval(codes: SiteCodes, maps: ConceptMaps) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def average_precisions(codes: SiteCodes, maps: ConceptMaps, split: str) -> tuple[Floats, Floats]:
+def average_precisions(
+    codes: SiteCodes, maps: ConceptMaps, split: str, undecided: SiteCodes | None = None
+) -> tuple[Floats, Floats]:
     """Average precision of every feature and concept over the cells of a split, and each concept's share of cells.
 
+    Args:
+        undecided: the slots of the same pictures that `codes` leaves out; their cells count neither way.
     Returns:
         float64 [features up to the largest that fires anywhere, C] and [C]; silent cells are one tie at the end.
     """
     owner, slots = _slots(codes, maps, split)
     truth = _shown(codes, maps, split)
-    asked = maps.asked & _here(codes, maps, split)[:, None]
+    here = _here(codes, maps, split)
+    asked = maps.asked & here[:, None]
+    known = np.where(here, codes.cells, 0)
+    if undecided is not None and len(undecided.cell):
+        place = image_places(undecided, maps)[undecided.image] * codes.cells + undecided.cell
+        known = known - np.bincount(np.unique(place) // codes.cells, minlength=len(known)) * here  # none shows by half
     total = np.bincount(truth[1], minlength=len(maps.concepts)).astype(np.float64)
     features = int(codes.feature.max(initial=-1)) + 1
-    base = total / np.maximum(asked.sum(axis=0) * codes.cells, 1)
+    base = total / np.maximum(known @ asked, 1)
     precision = np.zeros((features, len(maps.concepts)))
     order = slots[np.lexsort((-codes.value[slots], codes.feature[slots]))]
     feature, value = codes.feature[order], codes.value[order]

@@ -16,7 +16,6 @@ def digest_sae(path: str) -> str:
         InputError: as `digest_path`.
     """
     digest = digest_path(path)  # which says what cannot be read
-    digest = digest_path(path)  # which says what cannot be read
     if os.path.isfile(path):
         from gazetteer.sae.formats.registry import recognise  # loads torch
 

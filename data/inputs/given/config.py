@@ -52,7 +52,7 @@ class PicturesConfig:
     split: str = setting(
         Effect.PICTURES,
         "Of the data set, as its own files name it (``val2017``, ``validation``, ``trainval``); empty: all there is. "
-        "It is part of the name of a JSON file.",
+        "In the name of a JSON file it stands by itself, with or without its year: ``val`` in ``instances_val2017``.",
         default="", late=True,
     )  # fmt: skip
     concepts: tuple[str, ...] = setting(

@@ -154,8 +154,9 @@ def _file_rows(file: Path) -> list[dict[str, Any]]:
 def _once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows without those that are there already: a mask that is listed twice is one thing, not two."""
     once: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        once.setdefault(repr({name: value for name, value in row.items() if name != "image"}), row)
+    for row in rows:  # by a digest: masks can be long, and their texts are longer
+        said = repr({name: value for name, value in row.items() if name != "image"})
+        once.setdefault(digest_bytes(said.encode("utf-8", "surrogatepass")), row)
     return list(once.values())
 
 

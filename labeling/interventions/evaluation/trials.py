@@ -37,7 +37,10 @@ GLOBAL = ("gazetteer", "random_features", "none")
 
 
 class Classifier(Protocol):
-    """Reads the style of pictures, or what they show."""
+    """Reads the style of pictures, or what they show.
+
+    A function ``digest() -> str`` of its module may name its weights: trials by others are not gone on with.
+    """
 
     labels: Sequence[str]
 

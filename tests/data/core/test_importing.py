@@ -4,8 +4,10 @@ import sys
 
 import pytest
 
+from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.importing import import_named
+from gazetteer.data.core.importing import import_named, with_source, with_state
+from gazetteer.data.scenes.weights import MODELS
 
 
 def test_functions_and_what_classes_hold_are_found():
@@ -40,3 +42,28 @@ def test_a_module_that_fails_gets_a_sentence(tmp_path, monkeypatch, text):
     with pytest.raises(InputError, match=r"^key 'failing_module_of_a_user:f' cannot be imported as module:function: "):
         import_named("failing_module_of_a_user:f", "key")
     assert "failing_module_of_a_user" not in sys.modules
+
+
+def test_the_state_of_a_judge_is_its_source_and_what_its_module_says_of_weights(tmp_path, monkeypatch):
+    module, weights = tmp_path / "judge_of_a_user.py", tmp_path / "weights"
+    module.write_text("from pathlib import Path\ndef make():\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert with_state("", "key") == ""
+    assert with_state("judge_of_a_user:make", "key") == with_source("judge_of_a_user:make")
+    del sys.modules["judge_of_a_user"]
+    with module.open("a") as file:
+        file.write(f"def digest():\n    return Path({str(weights)!r}).read_text()\n")
+    weights.write_text("first")
+    first = with_state("judge_of_a_user:make", "key")
+    weights.write_text("second")
+    assert (first.split()[-1], with_state("judge_of_a_user:make", "key").split()[-1]) == ("first", "second")
+    sys.modules["judge_of_a_user"].digest = lambda: 3
+    with pytest.raises(InputError, match="gives 3; it must give a text"):
+        with_state("judge_of_a_user:make", "key")
+
+
+@pytest.mark.parametrize("kind", ["style", "concept"])
+def test_the_embedded_judges_name_their_weights(kind):
+    name = f"gazetteer.data.scenes.{kind}_classifier:load"
+    weights = digest_path(str(MODELS / f"{kind}_classifier"))
+    assert with_state(name, "key") == f"{with_source(name)} {weights}"

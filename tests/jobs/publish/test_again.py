@@ -12,6 +12,7 @@ import pytest
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.jobs.publish.folder import publish_to_folder
 from gazetteer.jobs.publish.hub import publish_to_hub
+from gazetteer.jobs.publish.publication import _is_stub
 
 FILES = {
     "labels.parquet": b"l", "images/part-aaaaaaaaaaaaaaaa.parquet": b"i", "_meta/run.json": b"{}",
@@ -117,6 +118,20 @@ def test_a_card_that_was_written_on_the_hub_is_not_written_over(
     put(tmp_path, {"README.md"})
     with pytest.raises(InputError, match=r"^hf:ada/scenes/README\.md is not what gazetteer publish left there"):
         publish_to_hub(bundle, "ada/scenes", "dataset", False)
+
+
+@pytest.mark.parametrize(
+    ("card", "nobodys"),
+    [
+        (b"---\nlicense: mit\n---\n", True),  # as the hub's own page begins a repository
+        (b"---\nlicense: mit\n---\n\nMine.\n", False),
+        (b"---\na: 1\n---\nMine.\n---\n", False),
+        (b"", False),
+        (b"Mine.\n", False),
+    ],
+)
+def test_a_header_without_a_word_is_nobodys_card(card: bytes, nobodys: bool) -> None:
+    assert _is_stub(card) is nobodys
 
 
 def test_a_hub_that_cannot_be_reached_is_said_and_the_command_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,27 @@ def test_a_picture_that_was_not_asked_says_nothing_of_a_concept() -> None:
             assert top_purity(codes, maps, *pair, split) == pytest.approx(top_purity(few_codes, few, *pair, split))
 
 
+def test_cells_of_which_nobody_decided_count_neither_way() -> None:
+    rng = np.random.default_rng(2)
+    values = np.where(rng.random((8, 3, 4)) < 0.5, rng.integers(1, 4, (8, 3, 4)), 0).astype(float)
+    ignored = rng.random((8, 4)) < 0.4
+    values[:, 0][ignored] = 3  # something fires in each
+    masks = np.where(ignored[:, None], 0, rng.integers(0, 5, (8, 2, 4)))
+    codes, maps = codes_of(values), maps_of(masks, ["discovery"] * 4 + ["heldout"] * 4)
+    marked = replace(codes, ignored=ignored[codes.image, codes.cell])
+    learnt, base = average_precisions(marked.judged(), maps, "discovery", marked.undecided())
+    for concept in range(2):
+        shown = (masks[:4, concept] >= 2)[~ignored[:4]]
+        assert base[concept] == pytest.approx(shown.mean())
+        for feature in range(3):
+            scores = values[:4, feature][~ignored[:4]]
+            order = sorted(set(scores), reverse=True)
+            recalls = [0.0, *(shown[scores >= level].sum() / shown.sum() for level in order)]
+            gains = np.diff(recalls) @ [shown[scores >= level].mean() for level in order]
+            assert learnt[feature, concept] == pytest.approx(gains)
+    assert retrieval(marked, maps) != retrieval(codes, maps)
+
+
 def test_the_feature_is_chosen_on_discovery_and_measured_on_held_out_cells() -> None:
     masks = np.tile(np.array([4, 0, 0, 0]), (4, 1, 1))
     values = np.zeros((4, 2, 4))

@@ -18,8 +18,9 @@ from gazetteer.labeling.atlas.maps import pack
 from gazetteer.labeling.evidence.concept_maps import read_concepts
 from gazetteer.labeling.evidence.counts import ImageEvidenceInput
 from gazetteer.labeling.evidence.site_codes import SiteCodes, codes_by_site, flat_codes, join_codes
+from gazetteer.labeling.interventions.contrast import concept_contrasts
 from gazetteer.labeling.layout.own_counts import own_counts
-from gazetteer.labeling.layout.run import open_run
+from gazetteer.labeling.layout.run import LayoutRun, open_run
 from gazetteer.labeling.pipeline import given as stage
 from gazetteer.labeling.pipeline.given import given_pictures, with_ignored
 from gazetteer.labeling.quality.shuffle_check import shuffled_label_counts
@@ -210,11 +211,40 @@ def test_shuffled_masks_meet_all_that_fires(world: World) -> None:
     assert (mine["trusted"], mine["trusted_shuffled"], mine["q_shuffled"]) == (1, 0, 0)
 
 
-def test_layouts_read_the_codes_that_evidence_was_counted_from(world: World, tmp_path: Path) -> None:
-    run = open_run(world_run(tmp_path / "run", world, "a sky and a ball"))
+def layout_run(folder: Path, world: World) -> LayoutRun:
+    return open_run(world_run(folder, world, "a sky and a ball", {"pictures.voc": "a folder"}))
+
+
+def test_layouts_count_undecided_cells_as_cells_without_the_concept(world: World, tmp_path: Path) -> None:
+    run = layout_run(tmp_path / "run", world)
     images = run.of_split("discovery")
-    table = run.tables[MID]
-    own = own_counts(table, run.codes(MID, images), run.truth(GRID, images))
-    total = np.zeros_like(table.intersection)
+    table, codes = run.tables[MID], run.codes(MID, images)
+    assert codes.ignored is not None and codes.ignored.any()
+    own = own_counts(table, codes, run.truth(GRID, images))
+    total, area = np.zeros_like(table.intersection), np.zeros_like(table.area)
     np.add.at(total, own.keys % len(table.features), own.intersection)
-    assert np.array_equal(total, table.intersection)
+    np.add.at(area, own.keys % len(table.features), own.area[:, None] * own.asked[own.keys // len(table.features)])
+    assert np.array_equal(total, table.intersection) and np.array_equal(area, table.area)
+    every = layout_run(tmp_path / "whole", whole(world)).tables[MID]
+    for name in ("intersection", "area", "expected", "prior_area", "prior_pixels"):
+        assert np.array_equal(getattr(table, name), getattr(every, name)), name
+
+
+def test_features_that_know_nothing_tell_no_layout_beside_holes(tmp_path: Path) -> None:
+    rng, inputs = np.random.default_rng(1), []
+    for number in range(200):
+        shown = []
+        for concept in ("ball", "sky"):
+            mask, side = np.zeros((32, 32), bool), int(rng.integers(8, 17))
+            y, x = rng.integers(0, 33 - side, 2)
+            mask[y : y + side, x : x + side] = True
+            shown.append((concept, mask))
+        codes = {MID: map_code({feature: (rng.random(GRID) < 0.3) * 1.0 for feature in range(6)})}
+        split = "heldout" if number % 4 == 3 else "discovery"
+        inputs.append(ImageEvidenceInput(f"i{number:04d}", split, (32, 32), ("ball", "sky"), shown, codes))
+    run = layout_run(tmp_path / "run", with_holes(World(inputs, ("ball", "sky")), 3, 0.6))
+    table = run.tables[MID]
+    weights = table.weights(np.arange(6), table.intersection, table.area)
+    assert np.abs(weights).max() < 0.1, "of the log odds; 0.3 and more where features are silent in holes"
+    contrasts = concept_contrasts(run, MID)
+    assert all(max((0.0, *values)) < 0.02 for _, values in contrasts.values()), "0.05 and more where they are silent"
