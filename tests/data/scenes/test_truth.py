@@ -85,7 +85,7 @@ def test_the_layout_evaluation_reads_them(
 ) -> None:
     concepts = tuple(sorted(CONCEPT_NAMES))
     grids = {Site("mid", "cond", 1.0): GRID}
-    run: Any = SimpleNamespace(concepts=concepts, grids=grids, image_ids=(), splits=np.array([], np.str_))
+    run: Any = SimpleNamespace(concepts=concepts, synonyms={}, grids=grids, image_ids=(), splits=np.array([], np.str_))
     given: list[tuple] = []
     monkeypatch.setattr(layout_exact, "noised", lambda pipe, made, t, pictures, *_, **__: given.extend(pictures))
     group = exact_group(run, folder, GenerationConfig(), 8)(None, [1.0], tmp_path)
