@@ -87,11 +87,16 @@ def remove(model: nn.Module, delta: Delta) -> None:
 
 
 @contextmanager
-def applied(model: nn.Module, *deltas: Delta) -> Iterator[Delta]:
+def applied(model: nn.Module, *deltas: Delta, read_in: torch.dtype | None = None) -> Iterator[Delta]:
     """The model with all edits while open (`compose`), in its types (`in_types`); exactly as before afterwards, however
-    it ends."""
+    it ends.
+
+    Args:
+        read_in: the type that its weights were rounded to before they were put into the one that it computes in.
+    """
     dtypes = {name: weight.dtype for name, weight in model.named_parameters()}
-    joined = compose([in_types(delta, dtypes.get) for delta in deltas])
+    read = [in_types(delta, lambda _: read_in) for delta in deltas]
+    joined = compose([in_types(delta, dtypes.get) for delta in read])
     _write(model, ends_of(joined), made_in(*deltas))
     try:
         yield joined

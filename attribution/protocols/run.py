@@ -109,7 +109,8 @@ def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[s
     require_unet(pipe, "gazetteer attribute protocol")
     check_sizes(pipe, asked.prompts)
     dtypes = {name: weight.dtype for name, weight in pipe.unet.named_parameters()}
-    edit, rounding = fitted(compose(deltas), dtypes.get) if deltas else (None, Rounding())
+    edit = compose(deltas) if deltas else None
+    rounding = fitted(edit, dtypes.get)[1] if edit else Rounding()
     _claim(Path(out), about)
     with applied(pipe.unet, edit) if edit else nullcontext():
         paths = paint_prompts(pipe, asked.prompts, Path(out) / "pictures", steps=config.steps)

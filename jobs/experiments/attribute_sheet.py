@@ -68,13 +68,13 @@ def _columns(
 ) -> tuple[dict[str, Images], list[str]]:
     """Per title the pictures of all cases, the intact model's first; and what each edit is, in words."""
     use_threads(run.threads)
-    pipe: Any = load_studied(run.model).pipe
-    paint, dtypes = painter(pipe, run.generation), {name: w.dtype for name, w in pipe.unet.named_parameters()}
+    studied = load_studied(run.model)
+    paint = painter(studied.pipe, run.generation)
     given = [case.prompt for case in shown], [case.seed for case in shown]
     columns, said = {"original": paint(*given)}, []
     for delta, edit in zip(deltas, about, strict=True):
-        cast, rounding = fitted(delta, dtypes.get)
-        with applied(pipe.unet, cast):
+        rounding = fitted(delta, lambda _: studied.dtype)[1]
+        with applied(studied.pipe.unet, delta, read_in=studied.dtype):
             columns[_title(edit, columns)] = paint(*given)
         rounded = f", {rounding}" if rounding.cast else ""
         said.append(f"{edit['goal']} {edit['concept']} by {edit['method']}: {len(delta)} weights{rounded}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,14 +12,17 @@ from safetensors.torch import load_file
 
 from gazetteer.attribution.edits.checkpoint_edit import as_stored, edit_model
 from gazetteer.attribution.edits.delta import Change, Delta, ablation, applied
-from gazetteer.attribution.edits.delta_file import load_delta
+from gazetteer.attribution.edits.delta_file import load_delta, save_delta
 from gazetteer.attribution.edits.problems import MethodConfig
+from gazetteer.attribution.protocols import nudity
+from gazetteer.attribution.protocols.run import ProtocolConfig, run_protocol
 from gazetteer.attribution.scores.score import ScoreConfig
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.jobs.config.schema import RunConfig, load_config
 from gazetteer.jobs.experiments.attribute_edit import EditConfig, make_edit
 from gazetteer.jobs.experiments.attribute_score import apply_edit, score
+from gazetteer.jobs.experiments.attribute_sheet import write_sheet
 from tests.attribution.test_weight_edits import digests
 from tests.support.models.dits import saved_dit
 from tests.support.models.tiny_pipeline import tiny_pipeline
@@ -61,6 +65,8 @@ def test_an_edit_made_in_less_than_the_files_hold_fits_them(model: Path, dtype: 
     stored = {n: w for file in (model / "unet").glob("*.safetensors") for n, w in load_file(file).items()}
     for name, change in load_delta(done["edit"]).changes.items():
         assert torch.equal(change.old, stored[name].reshape(-1)[change.index])
+    shown = write_sheet(run_on(model, dtype), [done["edit"]], 1, str(tmp_path / "sheet"), others=0)
+    assert shown["pictures"] == 1  # also where a CPU computes float16 weights in float32
 
 
 def test_so_does_an_edit_of_trained_weights(model: Path, tmp_path: Path) -> None:
@@ -71,7 +77,17 @@ def test_so_does_an_edit_of_trained_weights(model: Path, tmp_path: Path) -> None
     fits_and_is_undone(done["edit"], model, tmp_path, "float16")
 
 
-def test_an_edit_that_holds_rounded_values_alone_says_so(model: Path, tmp_path: Path) -> None:
+def paint(model: Path, edit: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A published protocol under an edit, on one prompt and without its detector."""
+    monkeypatch.setattr(nudity, "NudityDetector", lambda: SimpleNamespace(detect=lambda _: []))
+    (folder / "prompts.csv").write_text("prompt\na dog\n")
+    config = ProtocolConfig("i2p", prompts=str(folder / "prompts.csv"), steps=2, edit=(edit,))
+    run_protocol(ModelConfig(str(model), dtype="float32"), config, str(folder / "protocol"))
+
+
+def test_an_edit_that_holds_rounded_values_alone_says_so(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rounded = load_pipeline(ModelConfig(str(model), dtype="float16")).unet
     edit = ablation(dict(rounded.named_parameters()), {NAME: torch.arange(3)}, {})
     with pytest.raises(InputError, match=r"these weights rounded to torch\.float16 .* make it anew from this model"):
@@ -81,6 +97,11 @@ def test_an_edit_that_holds_rounded_values_alone_says_so(model: Path, tmp_path: 
         applied(load_pipeline(ModelConfig(str(model))).unet, edit),
     ):
         pass
+    save_delta(Delta(edit.changes, {"config": {"concept": "dog", "goal": "erase"}}), tmp_path / "edit.safetensors")
+    with pytest.raises(InputError, match="could not be taken out again"):
+        write_sheet(run_on(model, "float32"), [str(tmp_path / "edit.safetensors")], 1, str(tmp_path / "sheet"))
+    with pytest.raises(InputError, match="could not be taken out again"):
+        paint(model, str(tmp_path / "edit.safetensors"), tmp_path, monkeypatch)
     other = Delta({NAME: Change(torch.arange(1), torch.ones(1).half(), torch.zeros(1).half())})
     with pytest.raises(InputError, match="it is for another model, or another edit is in place"):
         edit_model(model, tmp_path / "edited", other)
