@@ -23,7 +23,7 @@ from gazetteer.diffusion.capture import cells
 from gazetteer.diffusion.denoisers.registry import network
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.noised import Noised, by_place, initial_scale, visiting
-from gazetteer.diffusion.schedule import samples_flows
+from gazetteer.diffusion.schedule import edm_form, samples_flows
 from gazetteer.diffusion.watch import Passing, hooked, patched, watched
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
@@ -223,7 +223,7 @@ def _predicted(scheduler: Any) -> str:
             f"Loss recovered needs a model that predicts noise or velocity (epsilon, v_prediction, flow matching), not "
             f"{kind} of {name}; set sae.recover=0 to leave it out."
         )
-    return "edm" if hasattr(scheduler, "precondition_outputs") else str(kind)
+    return "edm" if edm_form(scheduler) else str(kind)
 
 
 def _of(output: Any, rows: Sequence[int]) -> Any:

@@ -197,7 +197,8 @@ class Noised:
 
     def __init__(self, scheduler: Any, place: int, clean: Tensor, noise: Tensor) -> None:
         """clean, noise: latents, as [pictures, channels, h, w] or as the sampler takes them."""
-        self._place, self._own = place, copy.deepcopy(scheduler)  # samplers that scale by σ remember where they are
+        self._clean, self._place = clean, place
+        self._own = copy.deepcopy(scheduler)  # samplers that scale by σ remember where they are
         if hasattr(self._own, "set_begin_index"):  # several steps may share a timestep
             self._own.set_begin_index(place)
         self.timestep: Tensor = self._own.timesteps[place]
@@ -219,6 +220,15 @@ class Noised:
     def noise_in(self, output: Tensor) -> Tensor:
         """The noise that a denoiser in EDM's form (Karras et al. 2022, eq. 7) sees in `noisy`, from its output."""
         noisy = self.noisy.float()
-        sigma = self._own.sigmas[self._place].to(noisy)
-        denoised: Tensor = self._own.precondition_outputs(noisy, output.float(), sigma)
-        return (noisy - denoised) / sigma
+        return (noisy - self._denoised(noisy, output.float())) / self._own.sigmas[self._place].to(noisy)
+
+    def perfect(self) -> Tensor:
+        """What a denoiser in EDM's form is trained to give of `noisy` (likewise, eq. 8): (x_0 - c_skip x) / c_out."""
+        noisy, zeros = self.noisy.float(), torch.zeros_like(self.noisy, dtype=torch.float32)
+        skipped, scale = self._denoised(noisy, zeros), self._denoised(zeros, torch.ones_like(zeros))
+        return (self._clean.float() - skipped) / scale
+
+    def _denoised(self, noisy: Tensor, output: Tensor) -> Tensor:
+        """D of an output F, both float32."""
+        given: Tensor = self._own.precondition_outputs(noisy, output, self._own.sigmas[self._place].to(noisy))
+        return given

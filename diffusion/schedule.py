@@ -37,6 +37,17 @@ def states_betas(kind: Any) -> bool:
     return "_backends" in vars(kind) or "beta_start" in inspect.signature(kind.__init__).parameters
 
 
+def takes_ddim(scheduler: Any) -> bool:
+    """Whether DDIM can take a sampler's place (``model.scheduler=ddim``): one of betas, and not of flow matching."""
+    flows = getattr(scheduler, "config", {}).get("prediction_type") == "flow_prediction"
+    return states_betas(type(scheduler)) and not flows
+
+
+def edm_form(scheduler: Any) -> bool:
+    """Whether a sampler takes a network's output F to mean D = c_skip x + c_out F (Karras et al. 2022, eq. 7)."""
+    return hasattr(scheduler, "precondition_outputs")
+
+
 def has_step(window: Sequence[float], steps: int) -> bool:
     """Whether an edit of a window acts at all in a generation of so many sampler steps: few leave some without one."""
     edit = Edit(concept="-", window=tuple(window))
@@ -131,8 +142,7 @@ def rehearsed(scheduler: Any, steps: int, unet: bool = True, unseeded: str = "",
     """
     name = type(scheduler).__name__
     needed = NEEDED if unet or not samples_flows(name) else FLOW_NEEDED
-    fits = needed == NEEDED and states_betas(type(scheduler))
-    instead = "; model.scheduler=ddim takes DDIM in its place" if fits else ""
+    instead = "; model.scheduler=ddim takes DDIM in its place" if takes_ddim(scheduler) else ""
     missing = [attribute for attribute in needed if not hasattr(scheduler, attribute)]
     if missing:
         raise InputError(

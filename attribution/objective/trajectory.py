@@ -9,18 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gazetteer.attribution.objective.sampler import (
+    flows,
+    latent_size,
+    require_seeded,
+    said_of_calls,
+    set_timesteps,
+    training_target,
+)
 from gazetteer.attribution.objective.samples import Conditioning, Samples, Shared, mapped
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of, network, require_pipeline
-from gazetteer.diffusion.schedule import samples_flows
+from gazetteer.diffusion.noised import Noised
+from gazetteer.diffusion.schedule import edm_form
 from gazetteer.diffusion.watch import Call, watched
 
 PAIRINGS = ("matched", "published")
 Recorded = tuple[Tensor, Tensor, Conditioning]
 """A call of the denoiser: its input, timesteps [batch] and conditioning."""
-
-
-_ONE = "attribution needs a sampler with one call a step, such as DDIM (model.scheduler=ddim)."
 
 
 def trajectory(
@@ -48,7 +54,8 @@ def trajectory(
         only: 0-based steps to keep; None keeps all. Nothing is computed beyond the last of them.
 
     Raises:
-        InputError: wrong arguments.
+        InputError: wrong arguments, or a sampler with several calls a step, or one that cannot draw pictures, or not
+            twice from a seed.
     """
     if pairing not in PAIRINGS:
         raise InputError(f"pairing is {pairing!r}; accepted: {', '.join(PAIRINGS)}.")
@@ -57,12 +64,13 @@ def trajectory(
     wanted = range(steps) if only is None else only
     if any(not 0 <= step < steps for step in wanted):
         raise InputError(f"Steps lie in 0..{steps - 1}; asked for {list(wanted)}.")
+    require_seeded(pipe, steps)
     last = max(wanted, default=steps - 1) + 1
     calls, final = _record(pipe, prompts, seeds, steps, guidance, last)
     if len(calls) != last:
         raise InputError(
             f"{type(pipe.scheduler).__name__} calls the {adapter_of(pipe).kind} {len(calls)} times for {last} steps; "
-            + _ONE
+            + said_of_calls(pipe)
         )
     images = len(prompts)
     inputs = [x[-images:] for x, _, _ in calls]
@@ -92,7 +100,8 @@ def noised_images(
 ) -> Samples:
     """Noised latents of pictures at every sampler step, with what the model was trained to predict as target.
 
-    Of flow matching x_σ = (1 − σ) x₀ + σ ε, and the target is the velocity ε − x₀ (arXiv 2403.03206, section 2).
+    Of flow matching x_σ = (1 − σ) x₀ + σ ε, and the target is the velocity ε − x₀ (arXiv 2403.03206, section 2); of
+    models in EDM's form, whose output F means D = c_skip x + c_out F, it is that of D = x₀ (`Noised.perfect`).
 
     Args:
         latents: [images, channels, h, w], scaled as the denoiser sees them (`generate_latents`).
@@ -108,29 +117,21 @@ def noised_images(
         raise InputError(f"One prompt per picture, not {len(prompts)} for {len(latents)}.")
     scheduler = pipe.scheduler
     wanted = range(steps) if only is None else only
-    _set_timesteps(pipe, steps)
+    set_timesteps(pipe, steps)
     if len(scheduler.timesteps) != steps:
         raise InputError(
-            f"{type(scheduler).__name__} calls the denoiser {len(scheduler.timesteps)} times for {steps} steps; {_ONE}"
+            f"{type(scheduler).__name__} calls the denoiser {len(scheduler.timesteps)} times for {steps} steps; "
+            + said_of_calls(pipe)
         )
     generator = torch.Generator("cpu").manual_seed(seed)
     bases = [base] * len(prompts) if isinstance(base, str) else base
     cond, base_cond = conditioning(pipe, prompts, guidance), conditioning(pipe, bases, guidance)
-    xs, targets, ts = [], [], []
+    made = []
     for step in wanted:
-        _set_timesteps(pipe, steps)  # anew, as samplers that scale by σ remember the step they are at
-        timestep = scheduler.timesteps[step]
         eps = torch.randn(latents.shape, generator=generator).to(latents)
-        t = timestep.to(latents.device).expand(len(latents))
-        if flows(pipe):
-            sigma = scheduler.sigmas[step].to(latents)
-            xs.append((1 - sigma) * latents + sigma * eps)
-            targets.append(eps - latents)
-            ts.append(torch.full_like(t, adapter_of(pipe).time(pipe, float(timestep))))
-            continue
-        xs.append(scheduler.scale_model_input(scheduler.add_noise(latents, eps, t), timestep))
-        targets.append(_training_target(scheduler, latents, eps, t))
-        ts.append(t)
+        set_timesteps(pipe, steps)  # anew, as samplers that scale by σ remember the step they are at
+        made.append(_noised(pipe, step, latents, eps))
+    xs, ts, targets = zip(*made, strict=True)
     return Samples(
         torch.cat(xs), torch.cat(ts),
         mapped(cond, lambda v: torch.cat([v] * len(wanted))),
@@ -139,10 +140,31 @@ def noised_images(
     )  # fmt: skip
 
 
+def _noised(pipe: Any, step: int, latents: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What the denoiser is given of latents noised to a step, and told of it [images], and what it is to predict."""
+    scheduler = pipe.scheduler
+    timestep = scheduler.timesteps[step]
+    t = timestep.to(latents.device).expand(len(latents))
+    if flows(pipe):
+        sigma = scheduler.sigmas[step].to(latents)
+        told = torch.full_like(t, adapter_of(pipe).time(pipe, float(timestep)))
+        return (1 - sigma) * latents + sigma * eps, told, eps - latents
+    if edm_form(scheduler):
+        state = Noised(scheduler, step, latents, eps)
+        return state.read(state.noisy), t, state.perfect()
+    x = scheduler.scale_model_input(scheduler.add_noise(latents, eps, t), timestep)
+    return x, t, training_target(scheduler, latents, eps, t)
+
+
 def generate_latents(
     pipe: Any, prompts: Sequence[str], seeds: Sequence[int], *, steps: int = 50, guidance: float = 7.5
 ) -> Tensor:
-    """Final latents [images, channels, h, w] of generated pictures, as the U-Net sees them."""
+    """Final latents [images, channels, h, w] of generated pictures, as the U-Net sees them.
+
+    Raises:
+        InputError: a sampler that cannot draw them, or not twice from a seed.
+    """
+    require_seeded(pipe, steps)
     return _record(pipe, prompts, seeds, steps, guidance)[1]
 
 
@@ -193,7 +215,7 @@ def begin(pipe: Any, seeds: Sequence[int], grid: tuple[int, int] | None = None) 
     alone too; others ask them for nothing.
     """
     require_pipeline(pipe)
-    shape = (1, adapter_of(pipe).channels(network(pipe).config), *(grid or _size(pipe)))  # type: ignore[arg-type]
+    shape = (1, adapter_of(pipe).channels(network(pipe).config), *(grid or latent_size(pipe)))  # type: ignore[arg-type]
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     return torch.cat([torch.randn(shape, generator=generator) for generator in generators]), generators
 
@@ -242,35 +264,3 @@ def _stop(last: int, pipe: Any, step: int, _: Any, values: dict[str, Tensor]) ->
     """A callback that ends a run of the pipeline after so many steps, by its own means."""
     pipe._interrupt = step >= last - 1
     return values
-
-
-def flows(pipe: Any) -> bool:
-    """Whether a pipeline was trained by flow matching, so that it predicts a velocity."""
-    return samples_flows(type(pipe.scheduler).__name__)
-
-
-def _size(pipe: Any) -> tuple[int, int]:
-    """Height and width of the latents of the model's own pictures."""
-    adapter = adapter_of(pipe)
-    scale = 8 if adapter is UNET else adapter.scale(pipe.vae.config)
-    return adapter.latent_size(network(pipe).config, 0, 0, scale)  # type: ignore[arg-type]
-
-
-def _set_timesteps(pipe: Any, steps: int) -> None:
-    """As the pipeline sets them."""
-    config: Any = network(pipe).config
-    pipe.scheduler.set_timesteps(**adapter_of(pipe).timesteps(pipe.scheduler, steps, config, _size(pipe)))
-
-
-def _training_target(scheduler: Any, latents: Tensor, eps: Tensor, timesteps: Tensor) -> Tensor:
-    kind = scheduler.config.prediction_type
-    if kind == "epsilon":
-        return eps
-    if kind == "v_prediction":
-        if not hasattr(scheduler, "get_velocity"):
-            raise InputError(f"{type(scheduler).__name__} does not say what a velocity is; set model.scheduler=ddim.")
-        velocity: Tensor = scheduler.get_velocity(latents, eps, timesteps)
-        return velocity
-    if kind == "sample":
-        return latents
-    raise InputError(f"The scheduler predicts {kind!r}; attribution knows epsilon, v_prediction and sample.")
