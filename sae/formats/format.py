@@ -37,6 +37,8 @@ class Format:
         stated: what it says of itself, given the weights' file: `described`.
         parts: its tensors, given the weights' file and what `stated` gave.
         beside: the names of what it reads in the folder of the weights, as far as it is there.
+        revision: of the weights' file, what marks that its tensors are read otherwise than they once were here; empty
+            where they are read as ever. A run that was begun before does not go on with it.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Format:
     stated: ReadConfig
     parts: ReadParts
     beside: tuple[str, ...] = ()
+    revision: Callable[[Path], str] = lambda _: ""
 
     def files(self, place: Path) -> list[Path]:
         """Everything that reading an autoencoder opens, the weights first; raises InputError where it is none."""

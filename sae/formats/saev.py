@@ -54,12 +54,22 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     return header, len(line)
 
 
+def _is_first(header: Mapping[str, Any]) -> bool:
+    """Whether a header is of the first schema, and of the time when its encoder subtracted b_dec."""
+    return header.get("schema") == 1 and str(header.get("cls")) in FORMULA
+
+
+def _revision(path: Path) -> str:
+    """Files of the first schema were once read here without subtracting b_dec."""
+    return "subtracts" if _is_first(_header(path)[0]) else ""
+
+
 def _stated(path: Path) -> dict[str, Any]:
     header, length = _header(path)
     if "schema" not in header and "d_vit" in header:
         header, differs = {**header, "schema": 1, "cls": "Relu"}, [SCALED]
     else:
-        differs = [SCALED, UNTOLD] if header.get("schema") == 1 and header.get("cls") in FORMULA else []
+        differs = [SCALED, UNTOLD] if _is_first(header) else []
     more: dict[str, Any] = {"subtracts": bool(differs)}
     known = type(header.get("schema")) is int and header["schema"] in SCHEMAS
     expect_none([] if known else [f"schema={header.get('schema')}"], path)
@@ -96,4 +106,4 @@ def _parts(path: Path, config: Mapping[str, Any]) -> Folded:
     return parts
 
 
-SAEV = Format("saev", _find, _stated, _parts)
+SAEV = Format("saev", _find, _stated, _parts, revision=_revision)

@@ -12,8 +12,10 @@ from gazetteer.data.core.digests import digest_file, digest_json, digest_path
 def digest_sae(path: str) -> str:
     """`digest_path`, but of a file whose format reads others beside it the digest of a folder of them alone.
 
+    Of files that are read otherwise than they once were (`Format.revision`) it is another one than it once was.
+
     Raises:
-        InputError: as `digest_path`.
+        InputError: as `digest_path`, or a file that is broken.
     """
     digest = digest_path(path)  # which says what cannot be read
     if os.path.isfile(path):
@@ -22,8 +24,26 @@ def digest_sae(path: str) -> str:
         known = recognise(Path(path))
         files = known.files(Path(path)) if known else []
         if len(files) > 1:
-            return f"sha256:{digest_json([[file.name, digest_file(file)] for file in sorted(files)])}"
-    return digest
+            digest = f"sha256:{digest_json([[file.name, digest_file(file)] for file in sorted(files)])}"
+    revisions = _revisions(Path(path))
+    return f"sha256:{digest_json([digest, revisions])}" if revisions else digest
+
+
+def _revisions(path: Path) -> dict[str, str]:
+    """By their place below the path the revisions of an autoencoder, or of a folder with one folder a site."""
+    folders = [path, *sorted(own for own in path.iterdir() if own.is_dir())] if path.is_dir() else [path]
+    maybe = [place for place in folders if place.is_file() or any(place.glob("*.pt"))]
+    if not maybe:
+        return {}
+    from gazetteer.sae.formats.registry import recognise  # loads torch
+
+    revisions = {}
+    for place in maybe:
+        known = recognise(place)
+        weights = known.find(place) if known else None
+        if known and weights and (revision := known.revision(weights)):
+            revisions[place.relative_to(path).as_posix()] = revision
+    return revisions
 
 
 def digest_saes(value: str | Mapping[str, str]) -> str | dict[str, str]:

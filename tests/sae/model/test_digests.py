@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gazetteer.data.core.digests import digest_file, digest_folder
+from gazetteer.data.core.digests import digest_file, digest_folder, digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.jobs.config.fingerprint import fingerprint_of
 from gazetteer.jobs.config.schema import load_config
@@ -16,6 +16,7 @@ from gazetteer.sae.formats.registry import recognise
 from gazetteer.sae.model.checkpoint import load_pretrained
 from gazetteer.sae.model.digests import digest_sae, digest_saes
 from tests.sae.formats.test_damaged import WRITERS
+from tests.sae.formats.test_formulas import write_early_saev
 from tests.sae.formats.test_topk_formats import write_lens
 
 
@@ -70,3 +71,18 @@ def test_a_run_is_another_one_where_the_configuration_beside_the_weights_is(tmp_
     assert fingerprint_of(config)["saes"] != before["saes"]
     with pytest.raises(InputError, match=r"saes\[\*\] on .* is not what this run was started with"):
         require_unchanged(begun)
+
+
+def test_a_run_does_not_go_on_with_an_autoencoder_that_was_once_read_otherwise(tmp_path: Path) -> None:
+    """saev's of the first schema, whose bias is subtracted now; nothing else has another digest than it had."""
+    (tmp_path / "site").mkdir()
+    path = tmp_path / "site" / "sae.pt"
+    named = [str(path), str(path.parent), str(tmp_path)]
+    first = {"schema": 1, "cfg": {"d_vit": 4}, "cls": "Relu"}
+    for header, differs in ((first, True), ({"d_vit": 4}, False), ({**first, "schema": 2}, False)):
+        write_early_saev(path, header)
+        assert [digest_sae(name) != digest_path(name) for name in named] == [differs] * 3
+        assert len({digest_sae(name) for name in named}) == 3
+    config = load_config(None, [f'saes={{"*": {path}}}'])
+    write_early_saev(path, first)
+    require_unchanged(sources(config, fingerprint_of(config), ["saes"]))
