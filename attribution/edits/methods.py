@@ -140,7 +140,9 @@ class Methods:
             method = "cad" if method == "repaired" else method
             ranking = leader(method, self.config.reference) or method
             wide = ranking in ("iterated", "steps")
-            require_some(self.wide if wide else self.weights, self._selection(goal, ranking, fraction))
+            require_some(
+                self.wide if wide else self.weights, self._selection(goal, ranking, fraction), "raise --fraction"
+            )
 
     def _ranked(self, goal: str, method: str, concept: str, fraction: float) -> tuple[Scores, Selection]:
         """The scores by which a method that follows none chooses, and how."""

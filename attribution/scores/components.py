@@ -24,6 +24,8 @@ from gazetteer.data.tables.schemas import COMPONENTS
 
 TOLD_BY = ["concept", *SITE_COLUMNS, "feature", "objective", "estimator"]
 """Columns by which rows of several calls are told apart."""
+NONE = "none_taken"
+"""Stands in the ``config`` of a call by whose scores no weight could be taken: no edit goes with them."""
 
 
 def component_rows(
@@ -70,7 +72,7 @@ def require_room(folder: str | os.PathLike[str], provenance: Mapping[str, Any], 
 
     Raises:
         InputError: the table there is of another command, model or schema, or has rows of a call that is told from
-            this one by none of these keys and had other settings.
+            this one by none of these keys and had other settings, unless nothing was taken by it (`NONE`).
     """
     path = Path(folder) / FILE
     if not path.exists():
@@ -80,7 +82,7 @@ def require_room(folder: str | os.PathLike[str], provenance: Mapping[str, Any], 
         raise InputError(f"{path} is of another command or version; give another --out.")
     refuse_others(path, {"fingerprint": stored["fingerprint"]}, provenance)
     for call in _calls(stored):
-        if all(call.get(key) == now.get(key) for key in told_by):
+        if not call.get(NONE) and all(call.get(key) == now.get(key) for key in told_by):
             refuse_others(path, {"config": call}, provenance)
 
 
@@ -99,12 +101,19 @@ def write_components(
             pa.array([tuple(row.values()) not in ours for row in before.select(TOLD_BY).to_pylist()], pa.bool_())
         )
         now = json.loads(json.dumps(provenance["config"]))
-        others = [call for call in _calls(read_provenance(path)) if call != now] if kept.num_rows else []
+        calls = _calls(read_provenance(path)) if kept.num_rows else []
+        others = [call for call in calls if call != now and not _replaced(call, now)]
         table = pa.concat_tables([kept, table])
         provenance = {**provenance, "config": {**now, **({"others": others} if others else {})}}
     with replaced_file(path) as partial:
         pq.write_table(with_provenance(table, provenance), partial, compression="zstd")
     return path
+
+
+def _replaced(call: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether rows of a call by which nothing was taken give way to those of another one."""
+    keys = ("concept", "feature", "estimator", *(() if now.get("feature") else ("objective",)))
+    return bool(call.get(NONE)) and all(call.get(key) == now.get(key) for key in keys)
 
 
 def _calls(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -127,6 +127,11 @@ class Scored:
     cost: dict[str, int]
     steps: list[float]
 
+    @property
+    def empty(self) -> bool:
+        """Whether all scores are 0."""
+        return not any(bool(score.any()) for score in self.scores.values())
+
 
 class NothingTakenError(InputError):
     """No weight can be taken by its score, whatever the fraction.
@@ -154,7 +159,7 @@ def score_weights(pipe: Any, config: ScoreConfig, saes: SaeSource = "", signal: 
     """
     scope, selection = _selection(config)
     weights = scope_weights(network(pipe), scope)
-    require_some(weights, selection)
+    require_some(weights, selection, f"leave out --preset {config.preset}, which sets it" if config.preset else "")
     objective, samples, site, feature = _samples(pipe, (saes, signal), config)
     # The rounds of `iterated` go through the parts: every part of it shall have early steps and late ones.
     mixed = shuffled(samples, config.seed) if config.estimator == "iterated" else samples
@@ -182,10 +187,10 @@ def score_weights(pipe: Any, config: ScoreConfig, saes: SaeSource = "", signal: 
 def _why_nothing(scored: Scored, config: ScoreConfig) -> str:
     if scored.supply.eligible:
         return f"Nothing is taken: {scored.supply.short}."
-    if not any(bool(score.any()) for score in scored.scores.values()):
+    if scored.empty:
         if config.feature and not scored.value:
             return "The feature fires nowhere on these prompts (J is 0), so that no weight has a score; name others."
-        if not scored.value:
+        if not scored.value and config.objective in ("erase", "erase-live"):
             return (
                 f"The model predicts the same for {config.concept or config.prompts[0]!r} as for {config.base!r} "
                 "(J is 0), so that no weight has a score; name another --base."

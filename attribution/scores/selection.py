@@ -157,15 +157,19 @@ def asked(weights: Mapping[str, Tensor], selection: Selection) -> int:
     return sum(rows * _wanted(columns, selection.fraction) for rows, columns in sizes)
 
 
-def require_some(weights: Mapping[str, Tensor], selection: Selection) -> None:
-    """Raise InputError, before anything is scored, where a selection asks for none of these weights."""
+def require_some(weights: Mapping[str, Tensor], selection: Selection, instead: str = "") -> None:
+    """Raise InputError, before anything is scored, where a selection asks for none of these weights.
+
+    instead: what to do; empty: another fraction, or one per layer.
+    """
     if asked(weights, selection):
         return
     least, per = f"{1 / selection.fraction:.0f}" if selection.fraction else "infinitely many", selection.per
     each = {"row": "a row", "layer": "a layer", "global": "a scope"}[per]
+    instead = instead or f"raise --fraction{' or use --per layer' if per == 'row' else ''}"
     raise InputError(
         f"A fraction of {selection.fraction} per {per} takes no weight here ({each} of fewer than {least} weights "
-        f"gives up none); raise --fraction{' or use --per layer' if per == 'row' else ''}."
+        f"gives up none); {instead}."
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from gazetteer.attribution.edits.checkpoint_edit import edit_model
 from gazetteer.attribution.edits.delta import ablation, compose
 from gazetteer.attribution.edits.delta_file import load_delta, require_same, save_delta
-from gazetteer.attribution.scores.components import component_rows, require_room, write_components
+from gazetteer.attribution.scores.components import NONE, component_rows, require_room, write_components
 from gazetteer.attribution.scores.score import NothingTakenError, ScoreConfig, score_weights
 from gazetteer.attribution.scores.selection import count
 from gazetteer.data.core.errors import InputError
@@ -33,7 +33,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     Raises:
         InputError: anything that does not fit, an edit or rows of the same name and other settings in `out`, a
             concept that `vocabulary`, where it names any, does not name, or nothing to take by the scores, which are
-            written all the same.
+            written all the same unless all are 0, and make room for a call of other settings.
     """
     if config.concept and Vocabulary(run.vocabulary).concepts:
         config = dataclasses.replace(config, concept=named(run, config.concept)[0])
@@ -53,8 +53,11 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
         scored, nothing = score_weights(studied.pipe, config, run.saes, run.sae_check.signal), None
     except NothingTakenError as error:
         scored, nothing = error.scored, error
+    if nothing and scored.empty:
+        raise nothing
     site, taken = scored.site, scored.selection
-    about = provenance(model, {**asked, "scope": scored.scope, "fraction": taken.fraction, "per": taken.per})
+    asked |= {"scope": scored.scope, "fraction": taken.fraction, "per": taken.per, **({NONE: True} if nothing else {})}
+    about = provenance(model, asked)
     _require_room(path, about, told_by)
     claim_folder(out)
     rows = component_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from gazetteer.attribution.scores.score import NothingTakenError, ScoreConfig, s
 from gazetteer.attribution.scores.selection import Selection, require_some
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
+from gazetteer.data.tables.provenance import read_provenance
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.experiments import attribute_edit
 from gazetteer.jobs.experiments.attribute_edit import EditConfig, make_edit
@@ -35,9 +37,18 @@ def mean_square(unet: nn.Module, samples: Samples) -> Tensor:
 
 
 def only_lowered(unet: nn.Module, samples: Samples) -> Tensor:
-    """J = - Σ w² of some weights: zeroing any of them raises it."""
-    weights = [w for name, w in unet.named_parameters() if ".ff." in name and w.ndim == 2]
-    return -torch.stack([(w.float() ** 2).sum() for w in weights]).sum().expand(len(samples))
+    """J = Σ w² of the text's attention - Σ w² of the feed-forward layers: zeroing any weight of these raises it."""
+    squares = [
+        (1.0 if ".attn2." in name else -1.0) * (w.float() ** 2).sum()
+        for name, w in unet.named_parameters()
+        if (".attn2." in name or ".ff." in name) and w.ndim == 2
+    ]
+    return torch.stack(squares).sum().expand(len(samples))
+
+
+def nothing(unet: nn.Module, samples: Samples) -> Tensor:
+    """J = 0 whatever the weights are."""
+    return 0 * predict(unet, samples, samples.cond).float().flatten(1).sum(1)
 
 
 OWN = f"{__name__}:mean_square"
@@ -75,6 +86,7 @@ def test_what_never_fits_is_refused_before_a_model_is_read(wrong: dict[str, Any]
             r"per layer takes no weight here \(a layer of fewer than 100000 weights.*; raise --frac",
         ),
         ({"fraction": 1e-9, "per": "global"}, r"per global takes no weight here \(a scope of fewer than"),
+        ({"preset": "cad"}, r"0\.001 per row takes no weight here .*; leave out --preset cad, which sets it\."),
     ],
 )
 def test_what_does_not_fit_this_model_is_refused_before_anything_is_sampled(
@@ -90,9 +102,10 @@ def test_so_does_an_edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     tiny_pipeline().save_pretrained(tmp_path / "model")
     run = load_config(None, [f"model.path={tmp_path / 'model'}"])
     monkeypatch.setattr(attribute_edit.Methods, "edit", lambda *_: pytest.fail("sampled first"))
-    for method, per in (("steps", "global"), ("random", "global"), ("cad", "layer"), ("repaired", "layer")):
+    methods = {"steps": "global", "random": "global", "cad": "layer", "repaired": "layer", "published": "row"}
+    for method, per in methods.items():
         config = EditConfig("dog", method=method, fraction=1e-6, sheet=0, pool=40)
-        with pytest.raises(InputError, match=f"A fraction of 1e-06 per {per} takes no weight here"):
+        with pytest.raises(InputError, match=rf"1e-06 per {per} takes no weight here .*; raise --fraction\.$"):
             make_edit(run, MethodConfig(steps=2), config, str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
@@ -109,6 +122,29 @@ def test_scores_of_which_nothing_can_be_taken_are_written_and_the_reason_said(tm
     with pytest.raises(NothingTakenError, match=r"predicts the same for 'dog' as for 'dog' \(J is 0\)") as same:
         score_weights(tiny_pipeline(), ScoreConfig(concept="dog", base="dog", steps=2))
     assert same.value.scored.value == 0 and not same.value.scored.chosen
+    silent = ScoreConfig(concept="dog", objective=f"{__name__}:nothing", steps=2)
+    with pytest.raises(NothingTakenError, match="All scores of the scope ff are 0"):  # whatever a base would be
+        score_weights(tiny_pipeline(), silent)
+
+
+def test_what_is_advised_where_nothing_is_taken_can_be_done_in_the_same_folder(tmp_path: Path) -> None:
+    tiny_pipeline().save_pretrained(tmp_path / "model")
+    run, out = load_config(None, [f"model.path={tmp_path / 'model'}"]), tmp_path / "out"
+    same = ScoreConfig(concept="dog", base="dog", fraction=0.02, steps=2)
+    with pytest.raises(InputError, match=r"name another --base\.$"):
+        score(run, same, str(out))
+    assert not out.exists()  # zeros are no loss
+    score(run, dataclasses.replace(same, base="boat"), str(out))
+    lowered = dataclasses.replace(same, base="", objective=f"{__name__}:only_lowered")
+    with pytest.raises(InputError, match="name another --scope"):
+        score(run, lowered, str(out))
+    done = score(run, dataclasses.replace(lowered, objective=f"{__name__}:only_lowered", scope="cross"), str(out))
+    rows = load_components(out, concept="dog").to_pylist()
+    assert done["weights"] and all("attn2" in row["module"] for row in rows if "lowered" in row["objective"])
+    calls = read_provenance(out / "components.parquet")["config"]
+    assert calls["scope"] == "cross" and [call["base"] for call in calls["others"]] == ["boat"]
+    with pytest.raises(InputError, match=r"of other settings .*scope: cross there, ff now"):
+        score(run, lowered, str(out))
 
 
 def test_a_feature_that_never_fires_says_so(tmp_path: Path) -> None:
