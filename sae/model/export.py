@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replace_file
-from gazetteer.data.core.sites import STREAMS, Site
+from gazetteer.data.core.sites import Site
 from gazetteer.sae.formats.format import block_hook
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_pretrained
@@ -131,10 +131,10 @@ def _hook(config: Mapping[str, Any]) -> str | None:
 
 
 def _stream(config: Mapping[str, Any]) -> dict[str, str]:
-    """Which tokens it reads, where that is known and not the picture's."""
+    """Which tokens it reads, where that is known."""
     site = config.get("site")
     stream = Site(**site).stream if site else config.get("stream")
-    return {"stream": stream} if stream not in (None, STREAMS[0]) else {}
+    return {} if stream is None else {"stream": stream}
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

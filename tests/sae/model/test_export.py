@@ -56,19 +56,22 @@ def test_batch_top_k_goes_to_sae_lens_as_the_jump_relu_that_it_is(tmp_path: Path
         ("up_blocks.1.attentions.0", "unet.up_blocks.1.attentions.0"),
     ],
 )  # fmt: skip
-def test_the_block_and_stream_of_every_family_come_back(tmp_path: Path, block: str, hook: str) -> None:
-    site = Site(block, "cond", 0.5, stream="text")
+@pytest.mark.parametrize(("stream", "other"), [("text", "image"), ("image", "text")])
+def test_the_block_and_stream_of_every_family_come_back(
+    tmp_path: Path, block: str, hook: str, stream: str, other: str
+) -> None:
+    site = Site(block, "cond", 0.5, stream=stream)
     random_sae(6, 12, 3).save_pretrained(tmp_path / "ours", {"site": site})
     export(tmp_path / "ours", tmp_path / "theirs", "sae-lens")
     stated = json.loads((tmp_path / "theirs" / "cfg.json").read_text())
-    assert (stated["metadata"]["hook_name"], stated["stream"]) == (hook, "text")
+    assert (stated["metadata"]["hook_name"], stated["stream"]) == (hook, stream)
     config = load_pretrained(tmp_path / "theirs")[1]
     assert config["block"] == block
     expect_site(config, site, "theirs")
     with pytest.raises(InputError, match=f"was trained at {block}, not at layers.9"):
-        expect_site(config, Site("layers.9", "cond", 0.5, stream="text"), "theirs")
-    with pytest.raises(InputError, match="reads the text stream, not the image"):
-        expect_site(config, Site(block, "cond", 0.5), "theirs")
+        expect_site(config, Site("layers.9", "cond", 0.5, stream=stream), "theirs")
+    with pytest.raises(InputError, match=f"reads the {stream} stream, not the {other}"):
+        expect_site(config, Site(block, "cond", 0.5, stream=other), "theirs")
     export(tmp_path / "theirs", tmp_path / "again", "sae-lens")
     assert json.loads((tmp_path / "again" / "cfg.json").read_text()) == stated
 
