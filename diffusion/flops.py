@@ -83,7 +83,8 @@ def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0)
         name = "DDIMScheduler" if config.scheduler == "ddim" else parts["scheduler"]
         sampler = getattr(diffusers, name).from_pretrained(path, subfolder="scheduler", **options)
         words = adapter.words(index)
-        texts = [_text(path, part, options, words) for part in parts if part.startswith("text_encoder")]
+        encoders = {part: kind for part, kind in parts.items() if part.startswith("text_encoder")}
+        texts = [_text(path, part, options, words, kind) for part, kind in encoders.items()]
     except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:  # or a library is not here
         raise InputError(why_not_loaded("text-to-image model", path, error, "read from its configurations")) from error
     scale = adapter.scale(vae.config)
@@ -168,21 +169,32 @@ def _conditions(unet: Any, tokens: int) -> dict[str, Any]:
     return given
 
 
-def _text(path: str, name: str, options: dict[str, str], most: int | None) -> tuple[int, int]:
+def _text(path: str, name: str, options: dict[str, str], most: int | None, kind: str) -> tuple[int, int]:
     """(operations, tokens) of a prompt in a transformer of width d, L layers and feed-forward width f, T tokens.
 
     2 T L (4 d^2 + 2 d f) for the products with weights and 4 L T^2 d for the attention.
 
     most: tokens that the pipeline lets through; None: as many as the encoder reads.
+    kind: its class.
     """
     from transformers import AutoConfig
 
+    if kind == "ChatGLMModel":  # Kolors', which transformers does not know
+        from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig
+
+        own = ChatGLMConfig.from_pretrained(path, **{"subfolder": name, **options})  # type: ignore[arg-type]
+        t, d, f, layers = most or own.seq_length, own.hidden_size, own.ffn_hidden_size, own.num_layers
+        return _transformer(t, d, f, layers), t
     config = AutoConfig.from_pretrained(path, trust_remote_code=False, subfolder=name, **options)
     config = getattr(config, "text_config", config)
     t = min(getattr(config, "max_position_embeddings", most or 512), most or sys.maxsize)
     wide = getattr(config, "d_ff", None) or config.intermediate_size  # of T5
     d, f, layers = config.hidden_size, wide, config.num_hidden_layers
-    return 2 * t * layers * (4 * d * d + 2 * d * f) + 4 * layers * t * t * d, t
+    return _transformer(t, d, f, layers), t
+
+
+def _transformer(t: int, d: int, f: int, layers: int) -> int:
+    return 2 * t * layers * (4 * d * d + 2 * d * f) + 4 * layers * t * t * d
 
 
 def _grid_hook(grids: Grids, block: str) -> Any:

@@ -29,6 +29,10 @@ class UNetAdapter(Adapter):
         transformers = {n: m for n, m in network.named_modules() if type(m).__name__ == "Transformer2DModel"}
         return {name: BlockInfo(int(module.in_channels)) for name, module in transformers.items()}  # type: ignore[arg-type]
 
+    def words(self, index: Mapping[str, Any]) -> int | None:
+        """Of ChatGLM's, which reads far more."""
+        return 256 if index.get("_class_name") == "KolorsPipeline" else None
+
     def find(self, network: nn.Module, path: str) -> BlockInfo:
         """Any module that keeps its channels, an attention block as a rule."""
         try:

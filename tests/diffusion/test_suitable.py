@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig
 from diffusers.utils.import_utils import DummyObject
 
 from gazetteer.data.core.errors import InputError
@@ -181,6 +182,20 @@ def test_a_u_net_that_projects_its_text_is_described_and_priced_by_what_it_is_gi
     assert {block.block for block in blocks_of(model)} > set(BLOCKS)
     words, width, attended = 32, 24, json.loads((folder / "unet" / "config.json").read_text())["cross_attention_dim"]
     assert model_cost(model, 4).denoiser - plain.denoiser == 2 * words * width * attended
+
+
+def test_kolors_is_priced_with_the_text_encoder_that_diffusers_brings(folder: Path) -> None:
+    """By the formula of one layer, 2 T (4 d² + 2 d f) + 4 T² d, of the 256 tokens that its pipeline reads."""
+    plain = model_cost(ModelConfig(path=str(folder)), 4)
+    shutil.rmtree(folder / "text_encoder")
+    ChatGLMConfig(num_layers=3, hidden_size=8, ffn_hidden_size=20, seq_length=32768).save_pretrained(
+        folder / "text_encoder"
+    )
+    classes = {"text_encoder": ["kolors", "ChatGLMModel"], "tokenizer": ["kolors", "ChatGLMTokenizer"]}
+    edit(folder / "model_index.json", _class_name="KolorsPipeline", **classes)
+    cost = model_cost(ModelConfig(path=str(folder)), 4)
+    assert cost.text == 3 * (2 * 256 * (4 * 8 * 8 + 2 * 8 * 20) + 4 * 256**2 * 8)
+    assert cost.denoiser > plain.denoiser and cost.decode == plain.decode  # more text to attend to
 
 
 def test_a_pipeline_whose_library_is_not_here_is_told_from_a_wrong_one(
