@@ -15,6 +15,7 @@ from gazetteer.attribution.objective.trajectory import begin
 from gazetteer.attribution.protocols.prompts import ProtocolPrompt
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.regular import require_file
+from gazetteer.diffusion.denoisers.registry import device_of
 from gazetteer.diffusion.draw import expect_all_drawn
 
 
@@ -65,7 +66,7 @@ def _paint(
     grid = (height // scale, width // scale) if width else None
     latents, generators = begin(pipe, [prompt.seed for prompt in prompts], grid)
     output = pipe(
-        prompt=[prompt.prompt for prompt in prompts], latents=latents.to(pipe.unet.device, pipe.unet.dtype),
+        prompt=[prompt.prompt for prompt in prompts], latents=latents.to(device_of(pipe), pipe.unet.dtype),
         generator=generators, num_inference_steps=steps, guidance_scale=guidance, output_type="pil",
         **({"width": width, "height": height} if width else {}),
     )  # fmt: skip

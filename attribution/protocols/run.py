@@ -89,10 +89,11 @@ def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[s
         `fitted`).
 
     Raises:
-        InputError: a missing package, file or column, or a folder that holds another protocol's pictures or somebody
-            else's files.
+        InputError: a missing package, file or column, an edit of what is offloaded layer by layer, or a folder that
+            holds another protocol's pictures or somebody else's files.
     """
-    check_offload(model.offload)
+    if config.edit and model.offload == "sequential":  # under `model` the weights are in main memory as they are edited
+        check_offload(model.offload)
     require_own_folder(out, ours=says(Path(out) / SETTINGS, *OWN))
     asked, evaluate, late = {"imagenette": _imagenette, "i2p": _i2p, "coco": _coco}[config.protocol](config)
     deltas = [load_delta(path) for path in config.edit]

@@ -16,12 +16,11 @@ from tests.support.models.tiny_pipeline import tiny_pipeline
 
 
 @pytest.mark.parametrize("offload", ["model", "sequential"])
-@pytest.mark.parametrize("verb", ["score", "edit", "evaluate", "protocol i2p --model none --prompts p.csv"])
+@pytest.mark.parametrize("verb", ["score", "edit", "evaluate"])
 def test_every_verb_refuses_an_offloaded_model_before_it_is_read(
     verb: str, offload: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("p.csv").write_text("prompt\na dog\n")
     concept = ["--concept", "dog"] if verb in ("score", "edit") else []
     settings = [f"model.path={tmp_path / 'none'}", "model.device=cuda", f"model.offload={offload}"]
     command = ["attribute", *verb.split(), *concept, "--out", "out", "--set", *settings]

@@ -8,17 +8,22 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import accelerate
 import numpy as np
 import pytest
+import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor
 
+from gazetteer.attribution.edits.delta import ablation
+from gazetteer.attribution.edits.delta_file import save_delta
 from gazetteer.attribution.protocols import nudity, ordinary
-from gazetteer.attribution.protocols.pictures import read_picture
+from gazetteer.attribution.protocols.pictures import paint_prompts, read_picture
+from gazetteer.attribution.protocols.prompts import ProtocolPrompt
 from gazetteer.attribution.protocols.run import ProtocolConfig, run_protocol
 from gazetteer.data.core.errors import InputError
-from gazetteer.diffusion.load import ModelConfig
+from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.jobs.cli.main import parser
 from tests.support.models.dits import saved_dit
 from tests.support.models.tiny_pipeline import tiny_pipeline
@@ -81,6 +86,31 @@ def test_a_protocol_takes_the_keys_of_model_by_set(filtered: str, prompts: str, 
             ModelConfig(filtered, dtype="float32", safety_checker=False, vae_slicing=True),
             ProtocolConfig("i2p", prompts=prompts, steps=2), str(tmp_path / "out"),
         )  # fmt: skip
+
+
+def test_a_protocol_paints_with_a_model_that_is_offloaded(prompts: str, tmp_path: Path) -> None:
+    """By accelerate with the CPU as the device, which sequential offload of the configuration does not take."""
+    tiny_pipeline().save_pretrained(tmp_path / "model")
+    unet = load_pipeline(ModelConfig(str(tmp_path / "model"), dtype="float32")).unet
+    edit = ablation(dict(unet.named_parameters()), {"conv_in.weight": torch.arange(60)}, {})
+    save_delta(edit, tmp_path / "edit.safetensors")
+    pictures = set()
+    for offload in ("", "model"):
+        model = ModelConfig(str(tmp_path / "model"), dtype="float32", offload=offload)
+        for edits in ((), (str(tmp_path / "edit.safetensors"),)):
+            config, out = ProtocolConfig("i2p", edits, prompts=prompts, steps=2), tmp_path / f"{offload}{len(edits)}"
+            assert run_protocol(model, config, str(out))["pictures"] == 2
+            pictures.add((len(edits), (out / "pictures/000000.png").read_bytes()))
+    assert len(pictures) == 2
+    layers = ModelConfig(str(tmp_path / "none"), device="cuda", offload="sequential")
+    with pytest.raises(InputError, match=r"model\.offload=sequential keeps them elsewhere"):
+        run_protocol(layers, ProtocolConfig("i2p", ("e",), prompts=prompts), str(tmp_path / "out"))
+    pipe, plain = tiny_pipeline(), tiny_pipeline()
+    for part in (pipe.unet, pipe.vae, pipe.text_encoder):
+        accelerate.cpu_offload(part, execution_device=torch.device("cpu"))
+    asked = [ProtocolPrompt("a dog", 7, 7.5, 0, 0)]
+    one, other = (paint_prompts(p, asked, tmp_path / n, steps=2)[0] for p, n in ((pipe, "layers"), (plain, "plain")))
+    assert one.read_bytes() == other.read_bytes()
 
 
 class Reader:
