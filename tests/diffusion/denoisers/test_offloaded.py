@@ -1,6 +1,7 @@
 """Networks that offloading keeps elsewhere are edited, noised and replaced as they are without it.
 
-An accelerator is not needed: with the CPU as the device, weights lie on `meta` (sequential) while a layer rests.
+An accelerator is not needed: with the CPU as the device, weights lie on `meta` (sequential) while a layer rests. By
+model nothing moves there, so that what is to be moved is told by a pipeline that says it works elsewhere.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from gazetteer.diffusion.denoisers.registry import device_of
 from gazetteer.diffusion.edit_sampler import EditSampler, Start
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.noise_error import noise_errors
-from gazetteer.diffusion.noised import noised_pictures
+from gazetteer.diffusion.noised import encoded, noised_pictures
 from gazetteer.diffusion.steer import steer
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_site_saes
@@ -78,3 +79,17 @@ def test_bfloat16_is_of_the_device_that_works(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(type(pipe), "_execution_device", torch.device("meta"))
     with pytest.raises(RuntimeError, match=r"unsupported autocast device_type 'meta'"):
         sampler.prepare([START])
+
+
+def test_a_given_picture_goes_to_the_device_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By model its autoencoder rests on the CPU until it is called."""
+    made, heard = Generator(tiny_dit("sd3"), CONFIG), list[torch.device]()
+
+    def encode(_: Any, __: Any, pixels: torch.Tensor) -> torch.Tensor:
+        heard.append(pixels.device)
+        return made.noise(0)
+
+    monkeypatch.setattr(type(made.adapter), "encoded", encode)
+    monkeypatch.setattr(type(made.pipe), "_execution_device", torch.device("meta"))
+    encoded(made, np.zeros((32, 64, 3), np.uint8))
+    assert heard == [torch.device("meta")]
