@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from gazetteer.attribution.objective.prompts import names
+from gazetteer.attribution.objective.prompts import names, parted
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 CHOOSE, REPORT = 0, 1
@@ -17,6 +17,7 @@ class Case:
     """One prompt with its seed, the concepts it names, and the half it belongs to (CHOOSE or REPORT).
 
     `sought`: picked because the intact model misses the concept there, so that it says nothing of how often it does.
+    `whole`: by which other names than their own the prompt names concepts, of those that `paraphrases` must not part.
     """
 
     prompt: str
@@ -24,6 +25,7 @@ class Case:
     named: frozenset[str]
     half: int
     sought: bool = False
+    whole: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -94,4 +96,12 @@ def draw_cases(
             del queue[:2]
     rows = list(taken.items())[: max(2, wanted)]
     first = seed + 1_000_000
-    return [Case(p, first + i, has, CHOOSE if i % 2 == 0 else REPORT) for i, (p, has) in enumerate(rows)]
+    return [
+        Case(p, first + i, has, CHOOSE if i % 2 == 0 else REPORT, whole=_whole(p, has, vocabulary))
+        for i, (p, has) in enumerate(rows)
+    ]
+
+
+def _whole(prompt: str, named: Collection[str], vocabulary: Vocabulary) -> frozenset[str]:
+    spans = vocabulary.words(prompt)
+    return frozenset(way for word, start, end in spans if word in named and parted(way := prompt[start:end]))

@@ -143,7 +143,7 @@ class Resistance:
         asked = [
             (place, replace(case, prompt=text))
             for place, case in enumerate(cases)
-            for text in paraphrases(case.prompt, concept, case.named)
+            for text in paraphrases(case.prompt, concept, case.named | case.whole)
         ]
         return self._observed(method, concept, dose, asked)
 

@@ -30,7 +30,11 @@ def paraphrased(
     outcomes, drawn, left = [], list[list[int]](), 0
     for concept in concepts:
         named = [case for case in pairs.relevant(concept, REPORT) if concept in case.named]
-        said = [replace(case, prompt=text) for case in named for text in paraphrases(case.prompt, concept, case.named)]
+        said = [
+            replace(case, prompt=text)
+            for case in named
+            for text in paraphrases(case.prompt, concept, case.named | case.whole)
+        ]
         cases = [case for case in said if fits(pairs.methods.pipe, case.prompt)]
         key: tuple[str | float, ...] = (goal, method, concept, fraction, "paraphrased")
         outcomes.append(pairs.once(key, partial(pairs.edited, goal, method, concept, fraction, cases)))

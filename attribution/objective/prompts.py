@@ -13,6 +13,7 @@ from gazetteer.labeling.vocabulary.words import APOSTROPHES, is_latin, spellings
 _COUNT = r"(?:(?:an?|the|one|two|three|four|five|six|many|some|several) )?"
 _HYPHEN, _PIECE = r"[-‐‑‒–]", rf"[\w{APOSTROPHES}]+"
 _POSSESSIVE = rf"(?:[{APOSTROPHES}]s\b|(?<=s)[{APOSTROPHES}](?= \w))?"
+_PARTED = re.compile(r",| and ")
 _PLACE = r"(?: (?:on the (?:left|right)|in the middle))?"
 
 
@@ -58,6 +59,11 @@ def fits(pipe: Any, prompt: str) -> bool:
     return tokens_cut(pipe, [prompt]) == [0]
 
 
+def parted(name: str) -> bool:
+    """Whether `paraphrases` would take a name apart that stands in a prompt."""
+    return bool(_PARTED.search(name))
+
+
 def paraphrases(prompt: str, concept: str, named: Collection[str] = ()) -> list[str]:
     """Other ways to ask for the same picture, told by grammar alone, so that no language model is needed.
 
@@ -65,9 +71,9 @@ def paraphrases(prompt: str, concept: str, named: Collection[str] = ()) -> list[
     takes the name of a concept apart ("black and white").
 
     Args:
-        named: other concepts that the prompt names.
+        named: other concepts that the prompt names, and the other names by which it does (`parted`).
     """
-    parts = [part.strip() for part in re.split(r",| and ", prompt) if part.strip()]
+    parts = [part.strip() for part in _PARTED.split(prompt) if part.strip()]
     turned, again = ", ".join(reversed(parts)), f"{prompt}, {concept}"
     kept = [other for other in dict.fromkeys((concept, *named)) if names(prompt, other)]
     ways = [text for text in dict.fromkeys((turned, again)) if text != prompt]

@@ -103,7 +103,7 @@ def evaluate(
         **config.settings, **_marks(run), **_judges(run, words),
         "saes": [digest_saes(run.saes), run.sae_check.signal, sorted(site.slug for site in saes)] if saes else "",
         "concepts": known,
-        "cases": digest_json([[c.prompt, c.seed, sorted(c.named), c.half] for c in prompts.cases]),
+        "cases": digest_json([[c.prompt, c.seed, sorted(c.named), c.half, *sorted(c.whole)] for c in prompts.cases]),
         "source": digest_json({prompt: sorted(named) for prompt, named in prompts.source.items()}),
     }  # fmt: skip
     cache = ResultCache(folder or None, settings)

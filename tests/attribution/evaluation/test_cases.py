@@ -10,6 +10,7 @@ import pytest
 
 from gazetteer.attribution.evaluation.cases import REPORT, part_prompts
 from gazetteer.attribution.evaluation.suite import quick
+from gazetteer.attribution.objective.prompts import paraphrases
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.experiments import attribute_evaluate
 from gazetteer.jobs.experiments.attribute_report import print_evaluation
@@ -25,6 +26,17 @@ def test_prompts_of_the_choosing_half_serve_where_there_are_too_few(pool: int, s
     prompts = part_prompts(PROMPTS, Vocabulary(VocabularyConfig(("dog", "house"))), (), pool, seed=0)
     assert prompts.shared == shared and set().union(*prompts.source.values()) == {"dog", "house"}
     assert not prompts.source.keys() & {case.prompt for case in prompts.cases if case.half == REPORT}
+
+
+def test_paraphrases_leave_whole_by_what_name_a_prompt_names_a_concept(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("cat, black and white kitten\ngrass\n")
+    vocabulary = Vocabulary(VocabularyConfig(path=str(tmp_path / "words.txt")))
+    prompts = ["a Black and white kitten on grass", "a cat and grass"]
+    named, plain = part_prompts(prompts, vocabulary, (), 2, seed=0).cases
+    assert named.whole == {"Black and white kitten"} and plain.whole == frozenset()
+    for case in (named, plain):
+        ways = paraphrases(case.prompt, "cat", case.named | case.whole)
+        assert ways and all(set(vocabulary.mentioned(way)) == {"cat", "grass"} for way in ways)
 
 
 def test_an_evaluation_says_that_its_doses_were_chosen_on_prompts_that_edits_have_seen(
