@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from gazetteer.data.core.errors import GazetteerError
@@ -71,3 +72,5 @@ def test_where_everything_fails_the_rest_is_not_tried(
     monkeypatch.delenv("GAZETTEER_TEST_POISON")
     assert main([*command[:3], "--retry-failed", *command[3:], "labels.min_images=2"]) == 0
     assert not (run / "_meta/retry-2.json").exists(), "what failed was tried first, the rest after it"
+    retries = [len(pq.read_table(part)) for part in run.glob("images/*-retry-1.parquet")]
+    assert retries == [4] * (SAMPLE // 4), "as many pictures a shard as in any pass"
