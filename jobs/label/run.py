@@ -203,7 +203,7 @@ class LabelRun:
         self.state.reduce()
         pictures = sum(commit.info["images"] for commit in self.store.committed().values())
         tables = reduce_run(
-            self.store, self.executor.run, pictures, self.features, self.config.name, self.config.labels,
+            self.store, self.executor.run_alone, pictures, self.features, self.config.name, self.config.labels,
             self.config.coverage.wanted,
         )  # fmt: skip
         put_aside(self.store, tables, self.provenance)

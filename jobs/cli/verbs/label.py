@@ -35,7 +35,8 @@ def add_label(verbs: Any) -> None:
     of_run(again, "a finished run folder or URL; its pictures, codes and segments stay as they are")
     again.add_argument(
         "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="labels.KEY=VALUE",
-        help="label settings to change, e.g. labels.min_precision=0.4; the others stay as the tables have them",
+        help="label settings to change, e.g. labels.min_precision=0.4; the others stay as the tables have them. Also "
+        "executor, ray_address and limits.*: where this call works (default: this machine)",
     )  # fmt: skip
     machine(again)
     again.set_defaults(action=_relabel, resumes=True)
