@@ -38,7 +38,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     if config.concept and Vocabulary(run.vocabulary).concepts:
         config = dataclasses.replace(config, concept=named(run, config.concept)[0])
     model = model_marks(run)
-    path, asked = Path(out) / f"{_edit_name(config)}.safetensors", dataclasses.asdict(config)
+    path, asked = Path(out) / f"{_edit_name(config)}.safetensors", dataclasses.asdict(config) | config.told
     if config.feature:
         asked |= {"saes": digest_saes(run.saes), "signal": run.sae_check.signal}
     settled = ("scope", "fraction", "per")  # where they are None, by the objective and preset

@@ -99,7 +99,7 @@ class _Night:
     def _label(self, config: RunConfig, name: str, checkpoint: str, fingerprint: dict[str, Any]) -> dict[str, Any]:
         base = self._base(name, fingerprint)
         out = self._at(name)
-        with logging_to(*log_file(out)):
+        with logging_to(own=log_file(out)):
             manifest = label(config, out, reuse=base and self._at(base))
         done = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.runs[name] = {"checkpoint": checkpoint, "complete": done, "base": base}

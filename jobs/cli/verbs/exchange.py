@@ -73,9 +73,9 @@ def _of_config(arguments: argparse.Namespace) -> str | None:
             raise
         return None
     run = RunFolder(arguments.run).read_json("run.json") or {}
-    folders = {saes} if isinstance(saes, str) else set(saes.values())
-    if len(folders) == 1 and Path(*folders).is_dir() and as_recorded(*folders, run.get("saes")) is not None:
-        return folders.pop()
+    folder, *others = [saes] if isinstance(saes, str) else sorted(set(saes.values())) or [""]
+    if folder and not others and Path(folder).is_dir() and as_recorded(folder, run.get("saes")) is not None:
+        return folder
     if named:
         raise InputError(
             f"The configuration's saes are no folder of the autoencoders that {arguments.run} was labelled with, and "

@@ -108,7 +108,7 @@ def _label(arguments: argparse.Namespace) -> int:
     from gazetteer.jobs.label.progress.logs import log_file, logging_to
     from gazetteer.jobs.label.summary import print_summary, summarise
 
-    with logging_to(*log_file(arguments.out), *arguments.log):
+    with logging_to(*arguments.log, own=log_file(arguments.out)):
         manifest = label(config, arguments.out, retry_failed=arguments.retry_failed, reuse=arguments.reuse)
     summary = summarise(arguments.out)
     if manifest["nothing_to_do"]:
