@@ -151,10 +151,11 @@ def test_a_picture_that_failed_is_said_every_night(
 def test_nights_in_a_bucket(server: str, tmp_path: Path) -> None:
     """Pictures are taken over, `latest.json` moves and old runs go, all behind a URL."""
     checkpoints, out = tmp_path / "checkpoints", "s3://bucket/nightly"
-    for number, turn in ((9, 0), (10, 3)):
-        checkpoint(checkpoints, f"step-{number}", turn)
+    checkpoint(checkpoints, "step-9", 0)
+    assert outcomes(nightly(config(), checkpoints, out, keep=1)) == {"step-9": "labelled"}
+    checkpoint(checkpoints, "step-10", 3)
     found = nightly(config(), checkpoints, out, keep=1)
-    assert outcomes(found) == {"step-9": "labelled", "step-10": "labelled"}
+    assert outcomes(found) == {"step-9": "there", "step-10": "labelled"}
     old, new = (row["run"] for row in found["checkpoints"])
     assert (found["checkpoints"][1]["replayed"], found["latest"], found["deleted"]) == (4, new, [old])
     there = content(out)
@@ -317,7 +318,7 @@ def test_what_nobody_foresaw_of_one_checkpoint_leaves_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     labelled_at_once(monkeypatch, tmp_path, ["step-1", "step-2"], ("step-1",))
-    night = nightly(config(), tmp_path / "checkpoints", str(tmp_path / "out"), keep=1)
+    night = nightly(config(), tmp_path / "checkpoints", str(tmp_path / "out"), keep=2)
     assert outcomes(night) == {"step-1": "failed", "step-2": "labelled"}
     assert night["checkpoints"][0]["message"] == "RuntimeError: CUDA out of memory"
     assert "Traceback" in caplog.text and night["latest"] == night["checkpoints"][1]["run"]
@@ -346,3 +347,35 @@ def test_runs_that_are_gone_are_not_among_those_that_are_kept(tmp_path: Path, mo
     assert nightly(config(), checkpoints, str(out), keep=2)["deleted"] == []
     assert (out / runs[0]).is_dir() and (out / runs[1]).is_dir()
     assert nightly(config(), checkpoints, str(out), keep=1)["deleted"] == [runs[0]]
+
+
+def test_what_would_be_deleted_in_the_same_night_is_not_labelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = labelled_at_once(monkeypatch, tmp_path, ["step-1", "step-9", "step-10"], ("step-10",))
+    checkpoints, out = tmp_path / "checkpoints", tmp_path / "out"
+    night = nightly(config(), checkpoints, str(out), keep=1)
+    assert outcomes(night) == {"step-1": "old", "step-9": "labelled", "step-10": "failed"}, "one that fails is none"
+    assert "not labelled: --keep 1 would delete its run" in night["checkpoints"][0]["message"]
+    assert [row["checkpoint"] for row in night["checkpoints"]] == ["step-1", "step-9", "step-10"]
+    assert (len(made), night["deleted"]) == (1, [])
+    night = nightly(config(), checkpoints, str(out), keep=2)
+    assert outcomes(night) == {"step-1": "labelled", "step-9": "there", "step-10": "failed"}, "as --keep asks for more"
+
+
+def test_runs_of_other_settings_are_deleted_before_those_of_the_night(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a later checkpoint that is gone, at whose run `latest` pointed; and none is made to be deleted."""
+    made = labelled_at_once(monkeypatch, tmp_path, ["step-1", "step-2", "step-3"])
+    checkpoints, out = tmp_path / "checkpoints", tmp_path / "out"
+    before = nightly(config(), checkpoints, str(out), keep=2)
+    assert outcomes(before) == {"step-1": "old", "step-2": "labelled", "step-3": "labelled"}
+    shutil.rmtree(checkpoints / "step-3")
+    after = nightly(config("seed=7"), checkpoints, str(out), keep=2)
+    assert outcomes(after) == {"step-1": "labelled", "step-2": "labelled"} and len(made) == 4
+    assert sorted(after["deleted"]) == sorted(row["run"] for row in before["checkpoints"][1:])
+    runs = [row["run"] for row in after["checkpoints"]]
+    assert sorted(folder.name for folder in out.glob("step-*")) == sorted(runs)
+    assert after["latest"] == runs[1] and (out / "latest").resolve() == out / runs[1]
+    assert outcomes(nightly(config("seed=7"), checkpoints, str(out), keep=2)) == {"step-1": "there", "step-2": "there"}
