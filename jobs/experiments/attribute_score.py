@@ -62,7 +62,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
         objective="feature" if config.feature else config.objective,
         concept=config.concept or None, site=site, feature=scored.feature,
     )  # fmt: skip
-    table = write_components(out, rows, about)
+    table = write_components(out, rows, about, told_by)
     if nothing:
         raise InputError(f"{nothing} The scores are in {table}.") from nothing
     edit, _, said = studied.written(ablation(scored.weights, scored.chosen, about))

@@ -227,7 +227,7 @@ def _attribute_evaluate(arguments: argparse.Namespace) -> int:
     from gazetteer.attribution.evaluation.checks import check_heard
     from gazetteer.attribution.evaluation.suite import attacked_by, full, quick
     from gazetteer.jobs.experiments.attribute_evaluate import evaluate
-    from gazetteer.jobs.experiments.attribute_parts import alone, earlier, joined, put_apart
+    from gazetteer.jobs.experiments.attribute_parts import earlier, joined, joining, put_apart
     from gazetteer.jobs.experiments.attribute_report import print_evaluation, write_evaluation
 
     parts = arguments.parts or PARTS
@@ -242,7 +242,7 @@ def _attribute_evaluate(arguments: argparse.Namespace) -> int:
     result = evaluate(run, config, arguments.concepts, cache, arguments.methods, parts)
     print_evaluation(result)
     if arguments.out:
-        with alone(arguments.out):
+        with joining(arguments.out):
             both = joined(earlier(arguments.out), result)  # what another call wrote in the meantime is there too
             if both.apart:
                 print(f"the evaluation of an earlier call is kept as {put_apart(arguments.out)}: {both.apart}")
