@@ -146,8 +146,8 @@ def print_relabelled(summary: dict[str, Any]) -> None:
 
 def _configurations(run: str | os.PathLike[str], overrides: Sequence[str]) -> tuple[RunConfig, RunConfig]:
     """The run's own configuration with other label settings, and the one to work by; InputError for other keys."""
-    mine = [override for override in overrides if override.partition("=")[0].startswith(LABELS)]
-    keys = [override.partition("=")[0] for override in overrides if override not in mine]
+    of_labels = [override for override in overrides if override.partition("=")[0].startswith(LABELS)]
+    keys = [override.partition("=")[0] for override in overrides if override not in of_labels]
     others = [key for key in keys if not _OF_CALL.fullmatch(key)]
     if "labels" in others:
         raise InputError(f"gazetteer relabel takes label settings one by one: {LABELS}KEY=VALUE.")
@@ -159,10 +159,10 @@ def _configurations(run: str | os.PathLike[str], overrides: Sequence[str]) -> tu
         )
     if RunFolder(run).read_json(RECORD) is None and RunFolder(run).exists():
         raise InputError(f"{run} keeps no configuration (_meta/{RECORD}), as runs of older versions; label it anew.")
-    config = run_config(os.fspath(run), mine, LABELS)
+    config = run_config(os.fspath(run), of_labels, LABELS)
     # Where the run was made is nothing to its tables: neither that cluster nor the one of a Ray job need be here.
-    here = ["ray_address=''", *(override for override in overrides if override not in mine)]
-    return config, run_config(os.fspath(run), [*mine, *here], LABELS)
+    here = ["ray_address=''", *(override for override in overrides if override not in of_labels)]
+    return config, run_config(os.fspath(run), [*of_labels, *here], LABELS)
 
 
 def _finished(store: RunFolder) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def test_a_run_made_on_gpus_or_a_cluster_is_labelled_again_by_this_machine(
     run: Path, monkeypatch: pytest.MonkeyPatch, made: list[str]
 ) -> None:
     """Ray, which is not started here, is asked for a session of this machine's own, and for no GPU."""
-    store, asked = RunFolder(run), []
+    store, asked, shared = RunFolder(run), [], "ray"
 
     @contextmanager
     def session(pools: Any, threads: int, address: str, limits: Any, words: Any, later: bool) -> Iterator[str]:
@@ -175,7 +175,7 @@ def test_a_run_made_on_gpus_or_a_cluster_is_labelled_again_by_this_machine(
         assert task.pool is not None and not task.pool.demand.get("GPU")
         run_serial(task, jobs, done)
 
-    raw = json.loads(json.dumps(dataclasses.asdict(run_config(run, ["executor=ray", *made]))))
+    raw = json.loads(json.dumps(dataclasses.asdict(run_config(run, [f"executor={shared}", *made]))))
     store.write_json("config.json", raw)
     monkeypatch.setattr(reduce, "PARALLEL_FROM", 0)
     monkeypatch.setattr(executor, "ray_pools", session)
@@ -189,7 +189,7 @@ def test_a_run_made_on_gpus_or_a_cluster_is_labelled_again_by_this_machine(
     kept = store.read_json("config.json")
     assert {**kept, "labels": raw["labels"]} == raw, "the run keeps how it was made"
     (run / "labels.parquet").unlink()
-    assert in_process("label", str(run), "--set", *SMALL, "executor=ray", "labels.min_images=5").returncode == 0
+    assert in_process("label", str(run), "--set", *SMALL, f"executor={shared}", "labels.min_images=5").returncode == 0
     assert asked[2:] == [("", True, 2)], "nor does label ask for what its models need where tables alone are missing"
 
 
