@@ -140,6 +140,8 @@ def _attribution(parts: Sequence[str], methods: Sequence[str] = ()) -> Callable[
         wanted = [part for part in parts if setting.size == "full" or part not in ("styles", "areas")]
         if setting.size == "rehearsal":
             wanted = [part for part in wanted if part in ("erase", "attacks", "heldout")]
+        if setting.size == "rehearsal" and not {"erase", "attacks"} & set(wanted):  # whose methods these are
+            size = [word for word in size if word not in ("--methods", "cad")]
         words = ["gazetteer", "attribute", "evaluate", *size, "--parts", *wanted, *attacks]
         return [*words, "--out", str(setting.out / "attribution"), "--set", *setting.configuration, "--json"]
 

@@ -121,7 +121,7 @@ class Comparison:
             neighbour.wait()
 
         with ray_pools([PoolConfig(STAGES, 2)], threads=1) as pools:
-            two = pools.pools
+            two = list(pools.place()[0])
             single = [PoolConfig(STAGES, 1)]
             arms = {
                 "bare": self.bare,

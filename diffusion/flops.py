@@ -37,6 +37,7 @@ class ModelCost:
         decode: of one picture through the VAE's decoder.
         calls: evaluations a branch: sampler steps, plus what the sampler adds to them.
         height, width: of the picture in px.
+        words: places of a text stream, as many tokens as a prompt takes at most.
         blocks: block -> (grid height, grid width, channels).
         find: the same of any block or part that can be listened to; raises InputError for what is none.
         branches: how many branches are evaluated a step with a configuration.
@@ -49,6 +50,7 @@ class ModelCost:
     calls: int
     height: int
     width: int
+    words: int
     blocks: Grids
     find: Callable[[str], tuple[int, int, int]] = field(compare=False)
     branches: Callable[[GenerationConfig], int] = field(compare=False)
@@ -111,7 +113,8 @@ def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0)
     return ModelCost(
         denoiser=operations, text=sum(operations for operations, _ in texts),
         decode=count(lambda: vae.decode(adapter.decoded(latent))),
-        calls=len(sampler.timesteps), height=rows * scale, width=columns * scale, blocks=grids, find=find,
+        calls=len(sampler.timesteps), height=rows * scale, width=columns * scale, words=tokens, blocks=grids,
+        find=find,
         branches=lambda generation: adapter.evaluations(index, generation), check=check,
         estimated=estimated,
     )  # fmt: skip

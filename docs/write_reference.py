@@ -10,6 +10,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,17 @@ def command_line() -> str:
 def _row(action: argparse.Action) -> str:
     value = _value(action)
     if action.option_strings:
-        name = ", ".join(f"`{option}{f' {value}' if value else ''}`" for option in action.option_strings)
+        name = ", ".join(_code(f"{option}{f' {value}' if value else ''}") for option in action.option_strings)
     else:
-        name = f"`{value}`"
-    name = name.replace("|", "\\|")
+        name = _code(value)
     meaning = (action.help or "").replace("%(default)s", str(action.default)).replace("%%", "%").replace("|", "\\|")
     needed = " (required)" if action.required and action.option_strings else ""
     return f"| {name} | {meaning}{needed} |"
+
+
+def _code(text: str) -> str:
+    """As code in a table: one backslash before a bar is taken off by GitHub and shown by the site."""
+    return f"<code>{escape(text).replace('|', '&#124;')}</code>" if "|" in text else f"`{text}`"
 
 
 def _value(action: argparse.Action) -> str:

@@ -26,3 +26,21 @@ def check_parts(parts: Collection[str]) -> None:
     """Raise InputError for an unknown part of an evaluation."""
     if wrong := sorted(set(parts) - set(PARTS)):
         raise InputError(f"Unknown part {wrong[0]!r}; accepted: {', '.join(PARTS)}.")
+
+
+def check_heard(
+    parts: Collection[str], concepts: Sequence[str] = (), methods: Sequence[str] = (), attacks: Sequence[str] = ()
+) -> None:
+    """Raise InputError for what was asked for by name, and no part that is measured hears."""
+    chosen = [part for part in PARTS if part not in ("styles", "areas")]  # those are, by what the model shows
+    edited = [part for part in PARTS if part not in ("faithfulness", "heldout")]
+    for name, given, heard in (
+        ("attacks", attacks, ["attacks"]),
+        ("methods", methods, edited),
+        ("concepts", concepts, chosen),
+    ):
+        if given and not set(heard) & set(parts):
+            raise InputError(
+                f"--{name} says something to {', '.join(heard)} alone, and --parts leaves "
+                f"{'that' if len(heard) == 1 else 'those'} out; leave --{name} out, or name such a part."
+            )

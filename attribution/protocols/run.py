@@ -36,6 +36,18 @@ SAID = frozenset({"model.safety_checker"})
 """Of what it says, what changes no picture there: none is kept that a filter blacked out."""
 
 
+HEARD: dict[str, tuple[str, tuple[str, ...]]] = {
+    "target": ("parachute", ("imagenette",)),
+    "prompts": ("", ("i2p", "coco")),
+    "column": ("prompt", ("i2p", "coco")),
+    "reference": ("", ("coco",)),
+    "classifier": ("resnet50", ("imagenette",)),
+    "weights": ("IMAGENET1K_V2", ("imagenette",)),
+    "clip": ("openai/clip-vit-base-patch32", ("coco",)),
+}
+"""What only some protocols hear: the default, and those; others refuse it."""
+
+
 @settings("")
 class ProtocolConfig:
     """What `gazetteer attribute protocol` is told.
@@ -59,13 +71,13 @@ class ProtocolConfig:
 
     protocol: Annotated[str, OneOf(PROTOCOLS)]
     edit: tuple[str, ...] = ()
-    target: str = "parachute"
-    prompts: str = ""
-    column: str = "prompt"
-    reference: str = ""
-    classifier: str = "resnet50"
-    weights: str = "IMAGENET1K_V2"
-    clip: str = "openai/clip-vit-base-patch32"
+    target: str | None = None
+    prompts: str | None = None
+    column: str | None = None
+    reference: str | None = None
+    classifier: str | None = None
+    weights: str | None = None
+    clip: str | None = None
     images: Natural = 0
     steps: Count = 50
     guidance: Annotated[float, Ge(0), Lt(1e6)] | None = None
@@ -73,8 +85,18 @@ class ProtocolConfig:
     size: Count | None = None
 
     def __post_init__(self) -> None:
+        for name, (_, protocols) in HEARD.items():
+            if getattr(self, name) and self.protocol not in protocols:
+                raise InputError(
+                    f"--{name} is about {' and '.join(protocols)}, and the protocol is {self.protocol}; leave it out."
+                )
         if self.protocol != "imagenette" and not self.prompts:
             raise InputError(f"The protocol {self.protocol} needs --prompts, a CSV file.")
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What only some protocols hear (`HEARD`), what was left out by its default."""
+        return {name: getattr(self, name) or usual for name, (usual, _) in HEARD.items()}
 
 
 def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[str, Any]:
@@ -101,9 +123,16 @@ def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[s
     digests = {
         "model_digest": digest_path(model.path),
         "edit_digests": [digest_file(path) for path in config.edit],
-        "prompts_digest": digest_file(config.prompts) if config.prompts else "",
+        "prompts_digest": digest_file(config.told["prompts"]) if config.prompts else "",
     }
-    about = {"model": model.path, **_shaping(model), **dataclasses.asdict(config), "edit": list(config.edit), **digests}
+    about = {
+        "model": model.path,
+        **_shaping(model),
+        **dataclasses.asdict(config),
+        **config.told,
+        "edit": list(config.edit),
+        **digests,
+    }
     from gazetteer.diffusion.denoisers.registry import require_unet
 
     pipe: Any = load_pipeline(model)
@@ -141,9 +170,10 @@ folder of its own."""
 def _imagenette(config: ProtocolConfig) -> Evaluated:
     seed, guidance = config.seed or 0, GUIDANCE if config.guidance is None else config.guidance
     prompts = imagenette.prompts(config.images or 500, seed, guidance, config.size or 0)
-    if config.target not in imagenette.CLASSES:
-        raise InputError(f"target is {config.target!r}; accepted: {', '.join(imagenette.CLASSES)}.")
-    classifier = imagenette.ImageNetClassifier(config.classifier, config.weights)
+    told = config.told
+    if told["target"] not in imagenette.CLASSES:
+        raise InputError(f"target is {told['target']!r}; accepted: {', '.join(imagenette.CLASSES)}.")
+    classifier = imagenette.ImageNetClassifier(told["classifier"], told["weights"])
     size = f"{config.size} for all prompts, as asked" if config.size else "the model's own"
     conventions = {
         "seed": f"counted on from {seed} over all classes", "guidance": f"{guidance} for all prompts",
@@ -151,14 +181,14 @@ def _imagenette(config: ProtocolConfig) -> Evaluated:
     }  # fmt: skip
 
     def evaluate(paths: Sequence[Path]) -> dict[str, Any]:
-        return imagenette.tally(prompts, classifier.top1(paths), config.target)
+        return imagenette.tally(prompts, classifier.top1(paths), told["target"])
 
     return PromptFile(prompts, conventions), evaluate, None
 
 
 def _file(config: ProtocolConfig) -> PromptFile:
     return read_prompt_file(
-        config.prompts, config.column, seed=config.seed, guidance=config.guidance, size=config.size,
+        config.told["prompts"], config.told["column"], seed=config.seed, guidance=config.guidance, size=config.size,
         limit=config.images,
     )  # fmt: skip
 
@@ -169,8 +199,8 @@ def _i2p(config: ProtocolConfig) -> Evaluated:
 
 
 def _coco(config: ProtocolConfig) -> Evaluated:
-    asked, clip = _file(config), ordinary.ClipScore(config.clip)
-    fid = ordinary.Fid(config.reference) if config.reference else None
+    asked, clip = _file(config), ordinary.ClipScore(config.told["clip"])
+    fid = ordinary.Fid(config.told["reference"]) if config.reference else None
     if fid and len(asked.prompts) < 2:
         raise InputError(f"FID compares at least 2 pictures; {config.prompts} asks for {len(asked.prompts)}.")
 

@@ -19,6 +19,7 @@ from gazetteer.attribution.scores.selection import Chosen
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replaced_file
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
+from gazetteer.data.storage.lock import alone
 from gazetteer.data.tables.provenance import read_provenance, with_provenance
 from gazetteer.data.tables.schemas import COMPONENTS
 
@@ -82,38 +83,45 @@ def require_room(folder: str | os.PathLike[str], provenance: Mapping[str, Any], 
         raise InputError(f"{path} is of another command or version; give another --out.")
     refuse_others(path, {"fingerprint": stored["fingerprint"]}, provenance)
     for call in _calls(stored):
-        if not call.get(NONE) and all(call.get(key) == now.get(key) for key in told_by):
+        if not call.get(NONE) and _alike(call, now, told_by):
             refuse_others(path, {"config": call}, provenance)
 
 
 def write_components(
-    folder: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], provenance: dict[str, Any]
+    folder: str | os.PathLike[str],
+    rows: Sequence[Mapping[str, Any]],
+    provenance: dict[str, Any],
+    told_by: Sequence[str],
 ) -> Path:
     """Write ``FOLDER/components.parquet``, whole or not at all; returns its path.
 
-    Rows of other concepts, features, objectives and estimators that are there stay (`require_room`); the settings of
-    the calls that gave them stand under ``others`` in the provenance.
+    Rows of other concepts, features, objectives and estimators that are there stay; the settings of the calls that
+    gave them stand under ``others`` in the provenance. Calls side by side add to it one at a time.
+
+    Raises:
+        InputError: as `require_room`, by what another call has written meanwhile.
     """
     path, table = Path(folder) / FILE, pa.Table.from_pylist([dict(row) for row in rows], schema=COMPONENTS)
-    if path.exists():
-        before, ours = load_components(path), {tuple(row.values()) for row in table.select(TOLD_BY).to_pylist()}
-        kept = before.filter(
-            pa.array([tuple(row.values()) not in ours for row in before.select(TOLD_BY).to_pylist()], pa.bool_())
-        )
-        now = json.loads(json.dumps(provenance["config"]))
-        calls = _calls(read_provenance(path)) if kept.num_rows else []
-        others = [call for call in calls if call != now and not _replaced(call, now)]
-        table = pa.concat_tables([kept, table])
-        provenance = {**provenance, "config": {**now, **({"others": others} if others else {})}}
-    with replaced_file(path) as partial:
-        pq.write_table(with_provenance(table, provenance), partial, compression="zstd")
+    with alone(path.with_name(".components.lock")):
+        require_room(folder, provenance, told_by)
+        if path.exists():
+            before, ours = load_components(path), {tuple(row.values()) for row in table.select(TOLD_BY).to_pylist()}
+            kept = before.filter(
+                pa.array([tuple(row.values()) not in ours for row in before.select(TOLD_BY).to_pylist()], pa.bool_())
+            )
+            now = json.loads(json.dumps(provenance["config"]))
+            calls = _calls(read_provenance(path)) if kept.num_rows else []
+            others = [call for call in calls if call != now and not (call.get(NONE) and _alike(call, now, told_by))]
+            table = pa.concat_tables([kept, table])
+            provenance = {**provenance, "config": {**now, **({"others": others} if others else {})}}
+        with replaced_file(path) as partial:
+            pq.write_table(with_provenance(table, provenance), partial, compression="zstd")
     return path
 
 
-def _replaced(call: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether rows of a call by which nothing was taken give way to those of another one."""
-    keys = ("concept", "feature", "estimator", *(() if now.get("feature") else ("objective",)))
-    return bool(call.get(NONE)) and all(call.get(key) == now.get(key) for key in keys)
+def _alike(call: Mapping[str, Any], now: Mapping[str, Any], told_by: Sequence[str]) -> bool:
+    """Whether rows of two calls cannot stand side by side."""
+    return all(call.get(key) == now.get(key) for key in told_by)
 
 
 def _calls(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -38,6 +38,12 @@ from gazetteer.sae.model.checkpoint import expect_width, load_site_saes
 from gazetteer.sae.model.sources import SaeSource
 
 OBJECTIVES = ("erase", "erase-live", "amplify")
+TOLD: dict[str, tuple[int, tuple[str, ...]]] = {
+    "points": (8, ("integrated", "expected", "curved", "iterated")),
+    "ablations": (500, ("coar",)),
+    "groups": (200, GROUPED),
+}
+"""What only some estimators are told: the default, and those."""
 
 
 @settings("")
@@ -54,7 +60,7 @@ class ScoreConfig:
             none of them can be given beside it.
         scope, fraction, per: which weights are scored, and which part of them is taken (`Selection`); None: ``ff``,
             0.001 and ``layer``. The estimator ``iterated`` zeroes as many while it scores.
-        points, ablations, groups: of the estimators that need them.
+        points, ablations, groups: of the estimators that need them (`TOLD`), which others refuse; None: 8, 500 and 200.
         by_step: also say how Σ |w · dJ_t/dw| of the chosen weights is spread over the sampler's steps.
     """
 
@@ -71,9 +77,9 @@ class ScoreConfig:
     steps: Count = 50
     guidance: float = 3.0
     seeds: Count = 1
-    points: Count = 8
-    ablations: Count = 500
-    groups: Count = 200
+    points: Count | None = None
+    ablations: Count | None = None
+    groups: Count | None = None
     by_step: bool = False
     seed: Seed = 0
 
@@ -94,10 +100,20 @@ class ScoreConfig:
         if self.preset and (given := [n for n in ("scope", "fraction", "per") if getattr(self, n) is not None]):
             raise InputError(f"The preset {self.preset} sets {given[0]} itself; leave out --{given[0]} or --preset.")
         require_known(self.estimator)
+        for name, (_, estimators) in TOLD.items():
+            if getattr(self, name) is not None and self.estimator not in estimators:
+                raise InputError(
+                    f"--{name} is about {', '.join(estimators)}, and the estimator is {self.estimator}; leave it out."
+                )
         if self.estimator in SQUARED and (self.feature or self.objective == "amplify"):
             _refuse_square(self)
         if (scope := _selection(self)[0]) not in SCOPES:  # which refuses an unknown --per
             raise InputError(f"scope is {scope!r}; accepted: {', '.join(SCOPES)}.")
+
+    @property
+    def told(self) -> dict[str, int]:
+        """`points`, `ablations` and `groups`, those that were left out by their defaults."""
+        return {name: usual if (own := getattr(self, name)) is None else own for name, (usual, _) in TOLD.items()}
 
 
 @dataclass(frozen=True)
@@ -164,8 +180,9 @@ def score_weights(pipe: Any, config: ScoreConfig, saes: SaeSource = "", signal: 
     # The rounds of `iterated` go through the parts: every part of it shall have early steps and late ones.
     mixed = shuffled(samples, config.seed) if config.estimator == "iterated" else samples
     problem = diffusion_problem(network(pipe), objective, mixed, weights)
-    groups = row_groups(weights, config.groups) if config.estimator in GROUPED else None
-    options = Options(seed=config.seed, points=config.points, ablations=config.ablations, groups=groups)
+    told = config.told
+    groups = row_groups(weights, told["groups"]) if config.estimator in GROUPED else None
+    options = Options(seed=config.seed, points=told["points"], ablations=told["ablations"], groups=groups)
     if config.estimator == "iterated":
         options = replace(options, fraction=selection.fraction)
     scores = estimate(config.estimator, problem, options)

@@ -18,6 +18,11 @@ from gazetteer.data.core.errors import InputError
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
+def names_code(name: str) -> bool:
+    """Whether it is spelled ``module:function``, as an address such as ``head:6379`` is not."""
+    return _NAME.fullmatch(name) is not None
+
+
 def import_named(name: str, key: str) -> Any:
     """The callable that ``module:function`` names (``module:Class.method`` too).
 
@@ -29,7 +34,7 @@ def import_named(name: str, key: str) -> Any:
         InputError: another spelling, no such module or function, a module that fails as it is imported, or
             something that cannot be called.
     """
-    if not _NAME.fullmatch(name):
+    if not names_code(name):
         raise InputError(f"{key} {name!r} cannot be imported; accepted: package.module:function.")
     module, _, path = name.partition(":")
     try:
@@ -66,7 +71,7 @@ def with_source(name: str) -> str:
 
     What is no such name, or cannot be found, stays as it is: who imports it says what is wrong.
     """
-    if not _NAME.fullmatch(name):
+    if not names_code(name):
         return name
     try:
         spec = importlib.util.find_spec(name.partition(":")[0])

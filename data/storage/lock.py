@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gazetteer.data.core.files.atomic import write_errors
+
 _WITHOUT = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
@@ -57,6 +59,29 @@ def hold(path: Path, *, wait: bool = True) -> FileLock:
             raise
         # The former holder removed the file while we waited: a lock on an unlinked file excludes nobody.
         os.close(descriptor)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep others who come here with the same `path` out of a block, in which something is read, joined and written.
+
+    They wait; where the file system has no locks, nobody is kept out. The file is there for as long alone.
+
+    Raises:
+        GazetteerError: its folder cannot be made or written into.
+    """
+    lock = None
+    with write_errors(str(path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = hold(path)
+        except NoLocksError:
+            path.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release_and_unlink()
 
 
 @contextmanager

@@ -24,15 +24,22 @@ def add_config(verbs: Any) -> None:
         help="what to look for: words or phrases, or one list: coco, lvis, a text file",
     )  # fmt: skip
     init.add_argument("--prompts", default="", metavar="FILE", help="default: a file is written, of the concepts")
-    init.add_argument("--saes", default="work/saes", metavar="FOLDER", help="where they are, or will be (work/saes)")
     init.add_argument(
-        "--detector", default="IDEA-Research/grounding-dino-tiny", metavar="PATH", help="folder or hub id"
+        "--saes", default="work/saes", metavar="FOLDER", help="where they are, or will be (default: work/saes)"
     )
-    init.add_argument("--segmenter", default="facebook/sam-vit-base", metavar="PATH", help="folder or hub id")
-    init.add_argument("--device", default="cpu", help="of all models, e.g. cuda")
+    init.add_argument(
+        "--detector",
+        default="IDEA-Research/grounding-dino-tiny",
+        metavar="PATH",
+        help="folder or hub id (default: %(default)s)",
+    )
+    init.add_argument(
+        "--segmenter", default="facebook/sam-vit-base", metavar="PATH", help="folder or hub id (default: %(default)s)"
+    )
+    init.add_argument("--device", default="cpu", help="of all models, e.g. cuda (default: cpu)")
     init.add_argument("--steps", type=int, help="of the sampler (default: the pipeline's own)")
     init.add_argument("--guidance", type=float, metavar="SCALE", help="default: the pipeline's own")
-    init.add_argument("--out", default="gazetteer.yaml", metavar="FILE", help="a new file (gazetteer.yaml)")
+    init.add_argument("--out", default="gazetteer.yaml", metavar="FILE", help="a new file (default: gazetteer.yaml)")
     machine(init)
     init.set_defaults(action=_init)
 
@@ -45,7 +52,7 @@ def add_config(verbs: Any) -> None:
         help="share of the peak that every stage reaches (default: stated for each stage)",
     )  # fmt: skip
     plan.add_argument("--tflops", type=float, default=0.0, help="the sustained rate itself, in 10^12 a second")
-    plan.add_argument("--devices", type=int, default=1, help="how many work at once")
+    plan.add_argument("--devices", type=int, default=1, help="how many work at once (default: 1)")
     plan.add_argument("--price", type=float, default=0.0, help="money a device and hour")
     plan.set_defaults(action=_plan)
 

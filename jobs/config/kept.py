@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.importing import names_code
 from gazetteer.data.core.settings import About, from_json, walk
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import SETTINGS, fingerprint_of
@@ -33,8 +33,11 @@ def to_keep(config: RunConfig) -> dict[str, Any]:
     return raw
 
 
-def run_config(run: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+def run_config(run: str | Path, overrides: Sequence[str] = (), heard: str = "") -> RunConfig:
     """The configuration that a run was last worked on with, with overrides; of older runs, the default one.
+
+    Args:
+        heard: how the keys begin that the caller goes by; code that others name is run by nobody.
 
     Raises:
         InputError: as `load_config`; or the run names code of somebody's, which a run folder may not make us execute.
@@ -56,10 +59,10 @@ def run_config(run: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         value: Any = config
         for name in known.key.split("."):
             value = getattr(value, name, None)
-        named = isinstance(value, str) and re.fullmatch(r"[\w.]+:[\w.]+", value)
+        named = isinstance(value, str) and known.key.startswith(heard) and names_code(value)
         keys = [override.partition("=")[0] for override in overrides]
         given = any(known.key == key or known.key.startswith(f"{key}.") for key in keys)  # by whom it will run
-        if named and not given and not known.about.path and not value.startswith(("gazetteer.", "cuda:")):
+        if named and not given and not known.about.path and not value.startswith("gazetteer."):
             raise InputError(
                 f"{run} was made with {known.key}={value}, which is code; to let it run, name the run's configuration "
                 "with --config."

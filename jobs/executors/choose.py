@@ -38,6 +38,13 @@ class Executor(ExitStack):
         Raises:
             GazetteerError: from a worker or from `done`; InputError when Ray cannot be used.
         """
+        self._run(task, jobs, done, later=False)
+
+    def run_alone(self, task: Task, jobs: Sequence[Job], done: Done) -> None:
+        """The same of a task that brings its workers: where the run's own were not needed before, they need no room."""
+        self._run(task, jobs, done, later=task.pool is not None)
+
+    def _run(self, task: Task, jobs: Sequence[Job], done: Done, later: bool) -> None:
         if not jobs:
             return
         if self.config.executor == "serial":
@@ -48,7 +55,7 @@ class Executor(ExitStack):
             return
         from gazetteer.jobs.executors.ray.executor import run_ray
 
-        run_ray(task, jobs, done, self._ray())
+        run_ray(task, jobs, done, self._ray(later))
 
     @contextmanager
     def companions(self, builds: Sequence[Callable[[], Any]]) -> Iterator[Sequence[Companion]]:
@@ -65,8 +72,8 @@ class Executor(ExitStack):
         with ray_companions(self._ray(), builds) as made:
             yield made
 
-    def _ray(self) -> Any:
-        """The pools on Ray, which starts now if it has not."""
+    def _ray(self, later: bool = False) -> Any:
+        """The pools on Ray, which starts now if it has not; `later`: the run's own need no room yet."""
         from gazetteer.jobs.executors.ray.executor import ray_pools
         from gazetteer.jobs.executors.ray.watch import say
 
@@ -74,6 +81,6 @@ class Executor(ExitStack):
             config = self.config
             words = self._last_words or say
             wanted = (*config.all_pools, *([self._beside] if self._beside else []))
-            pools = ray_pools(wanted, config.threads, config.ray_address, config.limits, words)
+            pools = ray_pools(wanted, config.threads, config.ray_address, config.limits, words, later)
             self._pools = self.enter_context(pools)
         return self._pools

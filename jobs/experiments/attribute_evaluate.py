@@ -212,6 +212,6 @@ def relate_features(
     pairs = PicturePairs(made, evaluators, prompts.cases, most)
     relation, rows = relate(pairs, every, saes, targets, config, run.seed)
     claim_folder(out)
-    table = write_components(out, rows, about)
+    table = write_components(out, rows, about, ())
     left = [] if asked else [c for c in known if every[c] and c not in reported]
     return {**relation, "components": str(table), "left_out": left}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import write_errors
 from gazetteer.data.core.files.regular import read_regular
-from gazetteer.data.storage.lock import NoLocksError, hold
+from gazetteer.data.storage.lock import alone
 
 FILE = "evaluation.json"
 _BY_METHOD = ("erase", "erase_styles", "erase_areas", "erase_together", "amplify", "amplify_styles", "attacks",
@@ -85,24 +85,9 @@ def joined(before: Mapping[str, Any] | None, result: Mapping[str, Any]) -> Joine
     return Joined(content, tuple(kept))
 
 
-@contextmanager
-def alone(out: str | Path) -> Iterator[None]:
-    """Keep other calls on the same folder out of a block that reads, joins and writes its ``evaluation.json``.
-
-    They wait; where the file system has no locks, nobody is kept out.
-    """
-    path, lock = Path(out) / ".evaluation.lock", None
-    with write_errors(str(path)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = hold(path)
-        except NoLocksError:
-            path.unlink(missing_ok=True)
-    try:
-        yield
-    finally:
-        if lock is not None:
-            lock.release_and_unlink()
+def joining(out: str | Path) -> AbstractContextManager[None]:
+    """Keep other calls on the same folder out of a block that reads, joins and writes its ``evaluation.json``."""
+    return alone(Path(out) / ".evaluation.lock")
 
 
 def put_apart(out: str | Path) -> Path:

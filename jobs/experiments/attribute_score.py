@@ -38,7 +38,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     if config.concept and Vocabulary(run.vocabulary).concepts:
         config = dataclasses.replace(config, concept=named(run, config.concept)[0])
     model = model_marks(run)
-    path, asked = Path(out) / f"{_edit_name(config)}.safetensors", dataclasses.asdict(config)
+    path, asked = Path(out) / f"{_edit_name(config)}.safetensors", dataclasses.asdict(config) | config.told
     if config.feature:
         asked |= {"saes": digest_saes(run.saes), "signal": run.sae_check.signal}
     settled = ("scope", "fraction", "per")  # where they are None, by the objective and preset
@@ -65,7 +65,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
         objective="feature" if config.feature else config.objective,
         concept=config.concept or None, site=site, feature=scored.feature,
     )  # fmt: skip
-    table = write_components(out, rows, about)
+    table = write_components(out, rows, about, told_by)
     if nothing:
         raise InputError(f"{nothing} The scores are in {table}.") from nothing
     edit, _, said = studied.written(ablation(scored.weights, scored.chosen, about))

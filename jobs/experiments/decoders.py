@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.jobs.config.kept import RECORD
+from gazetteer.sae.model.sources import SaeSource
 
 
 def decoders_of(
@@ -18,9 +20,9 @@ def decoders_of(
     """What gives a site's vectors, float32 [features, d], read when they are asked for.
 
     Args:
-        saes: the run's autoencoders, as its configuration names them; None: the embedded ones, where the run was made
-            with them.
-        signal: as `gazetteer.sae.model.checkpoint.load_site_saes`.
+        saes: the run's autoencoders, as its configuration names them, or the folder that they lie in; None: the
+            embedded ones, where the run was made with them.
+        signal: as `gazetteer.sae.model.checkpoint.load_site_saes`; empty: as the run's configuration says.
 
     Returns:
         None where `saes` is None and the run was made with others than the embedded ones.
@@ -30,15 +32,24 @@ def decoders_of(
     """
     from gazetteer.jobs.config.schema import load_config
     from gazetteer.sae.model.checkpoint import load_site_saes
-    from gazetteer.sae.model.digests import digest_saes
+    from gazetteer.sae.model.digests import as_recorded, digest_saes
 
-    folder = load_config().saes if saes is None else saes
-    fits = digest_saes(folder) == (run.read_json("run.json") or {}).get("saes")
-    if not fits and saes is not None:
-        raise InputError(f"{saes} holds other autoencoders than those {run.path} was made with.")
+    given = load_config().saes if saes is None else saes
+    recorded = (run.read_json("run.json") or {}).get("saes")
+    if isinstance(given, str):
+        source: SaeSource | None = as_recorded(given, recorded)
+    else:
+        source = given if digest_saes(given) == recorded else None
+    if source is None and saes is not None:
+        several = f" (several: {', '.join(recorded)})" if isinstance(recorded, Mapping) and len(recorded) > 1 else ""
+        raise InputError(f"{saes} holds other autoencoders than those {run.path} was made with{several}.")
+    if source is None:
+        return None
+    kept = run.read_json(RECORD)
+    signal = signal or ((kept.get("sae_check") or {}).get("signal") or "" if isinstance(kept, dict) else "")
 
     def decoder(site: Site) -> NDArray[Any]:
-        vectors: NDArray[Any] = load_site_saes(folder, [site], signal=signal)[site].decoder.detach().float().numpy()
+        vectors: NDArray[Any] = load_site_saes(source, [site], signal=signal)[site].decoder.detach().float().numpy()
         return vectors
 
-    return decoder if fits else None
+    return decoder

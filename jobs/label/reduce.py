@@ -56,7 +56,7 @@ def reduce_run(
     """The final tables of a run's committed shards; the same whoever does the work, and in whatever order it ends.
 
     Args:
-        share_out: does jobs of a task (`gazetteer.jobs.executors.choose.Executor.run`).
+        share_out: does jobs of a task (`gazetteer.jobs.executors.choose.Executor.run_alone`).
         pictures: of the committed shards.
         feature_counts, model, config, images_wanted: see `gazetteer.labeling.rules.reduce.reduce_tables`.
 

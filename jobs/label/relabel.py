@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -26,6 +27,9 @@ from gazetteer.jobs.label.progress.logs import logging_to
 from gazetteer.jobs.label.shards import unmade
 from gazetteer.labeling.evidence.site_codes import site_of_row
 
+_OF_CALL = re.compile(r"executor|ray_address|limits(\..+)?")
+"""Settings that say how a call does its work, and change no table."""
+
 
 def relabel(run: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Reduce a finished run again under other ``labels.*``: nothing is drawn, heard or detected, no model is loaded.
@@ -34,8 +38,11 @@ def relabel(run: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[
     under way meanwhile. What was there is kept (`gazetteer.data.runs.relabelled`). Stopped anywhere, the same call
     goes on. Tables that other commands made of the old labels are moved aside with them.
 
+    The work is shared out on this machine, whatever GPUs or cluster the run was made with.
+
     Args:
-        overrides: ``labels.KEY=VALUE``, on top of the settings that the run's tables now follow from.
+        overrides: ``labels.KEY=VALUE``, on top of the settings that the run's tables now follow from; and ``executor``,
+            ``ray_address`` and ``limits.*``, of this call alone.
 
     Returns:
         ``run``; ``changed``: key -> [was, now]; ``labels``, ``labelled``: rows and features that have one; ``before``:
@@ -44,11 +51,11 @@ def relabel(run: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[
         ``seconds``.
 
     Raises:
-        InputError: another key than ``labels.*``; not a finished run, or one that is not as recorded.
+        InputError: another key than those; not a finished run, or one that is not as recorded.
         LockedError: another process holds the run.
     """
     begun = time.monotonic()
-    store, config = RunFolder(run), _configuration(run, overrides)
+    store, (config, here) = RunFolder(run), _configurations(run, overrides)
     with store.lock():
         manifest = _finished(store)
         settings, last = label_marks(config), _last(store, manifest)
@@ -64,7 +71,7 @@ def relabel(run: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[
         if not changed and whole and store.is_complete():
             return {**summary, **before, "kept": None, "beside": {}, "nothing_to_do": True, "seconds": 0.0}
         marks = {**{key: value for key, value in last.items() if not key.startswith(LABELS)}, **settings}
-        kept, beside = _make_again(store, config, manifest, was if whole else None, settings, marks)
+        kept, beside = _make_again(store, config, here, manifest, was if whole else None, settings, marks)
         after = _counts(store)
     return {
         **summary, **after, "kept": kept, "beside": beside, "nothing_to_do": False,
@@ -73,22 +80,22 @@ def relabel(run: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[
 
 
 def _make_again(
-    store: RunFolder, config: RunConfig, manifest: dict[str, Any], was: dict[str, Any] | None,
+    store: RunFolder, config: RunConfig, here: RunConfig, manifest: dict[str, Any], was: dict[str, Any] | None,
     settings: dict[str, Any], marks: dict[str, Any],
 ) -> tuple[str | None, dict[str, str]]:  # fmt: skip
     """Compute the tables, then put them in place; returns where the old ones are, and what was moved aside.
 
-    `was`: the label settings of the tables that are there; None: these are of a call that did not finish, and nobody
-    wants them kept.
+    `here`: says what does the work. `was`: the label settings of the tables that are there; None: these are of a call
+    that did not finish, and nobody wants them kept.
     """
     from gazetteer.jobs.executors.choose import Executor
     from gazetteer.jobs.label.reduce import reduce_run
 
     start, files = time.monotonic(), open_files(store.path)
     print("relabel: evidence -> labels", file=sys.stderr, flush=True)
-    with logging_to(), Executor(config) as executor:
+    with logging_to(), Executor(here) as executor:
         tables = reduce_run(
-            store, executor.run, int(manifest["images"]), _feature_counts(store), config.name, config.labels,
+            store, executor.run_alone, int(manifest["images"]), _feature_counts(store), config.name, config.labels,
             config.coverage.wanted,
         )  # fmt: skip
     reduced = time.monotonic() - start
@@ -137,19 +144,25 @@ def print_relabelled(summary: dict[str, Any]) -> None:
         )
 
 
-def _configuration(run: str | os.PathLike[str], overrides: Sequence[str]) -> RunConfig:
-    """The run's own configuration with other label settings; InputError for other keys."""
-    others = [override.partition("=")[0] for override in overrides if not override.startswith(LABELS)]
+def _configurations(run: str | os.PathLike[str], overrides: Sequence[str]) -> tuple[RunConfig, RunConfig]:
+    """The run's own configuration with other label settings, and the one to work by; InputError for other keys."""
+    of_labels = [override for override in overrides if override.partition("=")[0].startswith(LABELS)]
+    keys = [override.partition("=")[0] for override in overrides if override not in of_labels]
+    others = [key for key in keys if not _OF_CALL.fullmatch(key)]
     if "labels" in others:
         raise InputError(f"gazetteer relabel takes label settings one by one: {LABELS}KEY=VALUE.")
     if others:
         raise InputError(
-            f"gazetteer relabel changes {LABELS}* alone; {others[0]} would need other pictures, codes or segments: run "
-            "gazetteer label with it in another folder (--reuse takes over what it can)."
+            f"gazetteer relabel changes {LABELS}* alone (and takes executor, ray_address and limits.*); {others[0]} "
+            "would need other pictures, codes or segments: run gazetteer label with it in another folder (--reuse "
+            "takes over what it can)."
         )
     if RunFolder(run).read_json(RECORD) is None and RunFolder(run).exists():
         raise InputError(f"{run} keeps no configuration (_meta/{RECORD}), as runs of older versions; label it anew.")
-    return run_config(os.fspath(run), overrides)
+    config = run_config(os.fspath(run), of_labels, LABELS)
+    # Where the run was made is nothing to its tables: neither that cluster nor the one of a Ray job need be here.
+    here = ["ray_address=''", *(override for override in overrides if override not in of_labels)]
+    return config, run_config(os.fspath(run), [*of_labels, *here], LABELS)
 
 
 def _finished(store: RunFolder) -> dict[str, Any]:

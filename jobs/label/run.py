@@ -113,13 +113,13 @@ class LabelRun:
     def _retry(self, shards: Sequence[Shard], wanted: bool) -> None:
         """Finish retries begun earlier, then, when wanted, one more for exactly what still fails."""
         number = 1
-        while (shard := plan.read_pass(self.store, f"retry-{number}")) is not None:
-            self._do(plan.without_made(self.store, f"retry-{number}", shard), "retry")
+        while (begun := plan.read_pass(self.store, f"retry-{number}")) is not None:
+            self._do(plan.without_made(self.store, f"retry-{number}", begun), "retry")
             number += 1
         failing = set(open_failures(self.store)) if wanted else set()
         items = [item for shard in shards for item in shard.items if item.image_id in failing]
         if items:
-            self._do(plan.write_pass(self.store, f"retry-{number}", items, 0), "retry")
+            self._do(plan.write_pass(self.store, f"retry-{number}", items, self.config.shard_size), "retry")
 
     def _do(self, shards: Sequence[Shard], name: str) -> None:
         committed = self.store.committed()
@@ -203,7 +203,7 @@ class LabelRun:
         self.state.reduce()
         pictures = sum(commit.info["images"] for commit in self.store.committed().values())
         tables = reduce_run(
-            self.store, self.executor.run, pictures, self.features, self.config.name, self.config.labels,
+            self.store, self.executor.run_alone, pictures, self.features, self.config.name, self.config.labels,
             self.config.coverage.wanted,
         )  # fmt: skip
         put_aside(self.store, tables, self.provenance)

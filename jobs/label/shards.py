@@ -25,7 +25,7 @@ from gazetteer.labeling.vocabulary.concepts import Vocabulary
 FIRST, COVERAGE = PASSES = ("plan-1", "plan-2")
 """The passes of a run beside its retries, by the names of their plans."""
 _RETRIED = re.compile(r"-retry-(\d+)$")
-"""How the id of a retry's shard ends (`retry_shard`)."""
+"""How the id of a retry's shard ends (`retry_shards`)."""
 
 
 def read_pool(config: RunConfig) -> list[str]:
@@ -100,11 +100,15 @@ def read_pass(store: RunFolder, name: str) -> list[Shard] | None:
     return None if plan is None else _shards(plan, _pictures_of(store), name)
 
 
-def retry_shard(items: Sequence[Item], name: str) -> list[Shard]:
-    """One shard for items that failed before; the pass's name keeps its id apart from earlier tries."""
+def retry_shards(items: Sequence[Item], name: str, size: int) -> list[Shard]:
+    """Shards for items that failed before; the pass's name keeps their ids apart from earlier tries.
+
+    Args:
+        size: pictures of a shard; 0: one shard for all, as retries of version 0.1 were planned.
+    """
     if not items:
         return []
-    return [Shard(f"{shards_of(items, len(items))[0].id}-{name}", tuple(items))]
+    return [Shard(f"{shard.id}-{name}", shard.items) for shard in shards_of(items, size or len(items))]
 
 
 def unmade(store: RunFolder) -> list[str]:
@@ -132,10 +136,12 @@ def without_made(store: RunFolder, name: str, shards: Sequence[Shard]) -> list[S
     items = [item for shard in shards for item in shard.items if item.image_id not in made]
     if len(items) == sum(len(shard.items) for shard in shards):
         return list(shards)
-    for shard in shards:  # before its plan: no shard may count that no plan names
-        store.drop_shard(shard.id)
-    store.write_plan(name, _plan(items, 0), over=True)
-    return retry_shard(items, name)
+    size = int((store.read_plan(name) or {})["shard_size"])
+    left = retry_shards(items, name, size)
+    for shard in {shard.id for shard in shards} - {shard.id for shard in left}:
+        store.drop_shard(shard)  # before its plan: no shard may count that no plan names
+    store.write_plan(name, _plan(items, size), over=True)
+    return left
 
 
 def _plan(items: Sequence[Item], shard_size: int) -> dict[str, Any]:
@@ -151,7 +157,7 @@ def _shards(plan: dict[str, Any], pictures: str, name: str) -> list[Shard]:
     items, size = planned_items(plan.get("items"), pictures, f"plan {name}.json of this run"), plan.get("shard_size")
     if not isinstance(size, int):
         raise InputError(f"The plan {name}.json of this run is damaged: it does not say how many pictures a shard has.")
-    return shards_of(items, size) if size else retry_shard(items, name)
+    return retry_shards(items, name, size) if name not in PASSES else shards_of(items, size)
 
 
 def _seed(base: int, prompt: str, use: int) -> int:

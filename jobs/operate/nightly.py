@@ -39,13 +39,13 @@ def nightly(config: RunConfig, checkpoints: str | Path, out: str, *, keep: int =
     complete run of the last checkpoint in natural order (step-900 before step-1000); they never name an unfinished one.
 
     Args:
-        keep: delete complete runs beyond the last so many, in the same order; 0 keeps all. Their checkpoints are
-            not labelled again.
+        keep: delete complete runs beyond the last so many, in the same order, those of other settings than the night's
+            first; 0 keeps all. Their checkpoints are not labelled again, nor is one whose run would be deleted at once.
 
     Returns:
         ``checkpoints``: a row each with its ``outcome`` (``labelled``, ``there``, ``unfinished``, ``failed``,
-        ``deleted``), run, pictures, how many were ``replayed`` and are ``failing``, message; ``latest``; ``deleted``
-        runs; ``held``: runs that are to go, and that another process holds: they go another night.
+        ``deleted``, ``old``), run, pictures, how many were ``replayed`` and are ``failing``, message; ``latest``;
+        ``deleted`` runs; ``held``: runs that are to go, and that another process holds: they go another night.
 
     Raises:
         InputError: no such folder, a folder that is itself a checkpoint, a damaged history, or a person's own
@@ -56,19 +56,23 @@ def nightly(config: RunConfig, checkpoints: str | Path, out: str, *, keep: int =
     folders = _checkpoints(Path(checkpoints), config)
     with root.lock():
         _require_pointers(root)
-        night = _Night(config, root)
-        rows = [night.visit(folder) for folder in folders]
+        night = _Night(config, root, keep)
+        # With --keep the last come first: how many of them are complete decides whether an earlier one would be kept.
+        rows = [night.visit(folder) for folder in (reversed(folders) if keep else folders)]
         night.point_latest()
-        deleted, held = night.delete_old(keep) if keep else ([], [])
+        deleted, held = night.delete_old() if keep else ([], [])
+        rows = rows[::-1] if keep else rows
         return {"checkpoints": rows, "latest": night.latest(), "deleted": deleted, "held": held}
 
 
 class _Night:
     """One visit to all checkpoints; what is known of the runs is kept in ``OUT/_meta/nightly.json``."""
 
-    def __init__(self, config: RunConfig, root: RunFolder) -> None:
-        self.config, self.root = config, root
+    def __init__(self, config: RunConfig, root: RunFolder, keep: int) -> None:
+        self.config, self.root, self.keep = config, root, keep
         self.runs = _history(root)
+        self.settings = ""
+        self._own: dict[str, bool] = {}
 
     def visit(self, folder: Path) -> dict[str, Any]:
         """Bring one checkpoint's run to its end, if that is possible and needed."""
@@ -82,12 +86,15 @@ class _Night:
             config = dataclasses.replace(self.config, saes=str(folder))
             fingerprint = fingerprint_of(config)
             name = f"{folder.name}-{digest_json(fingerprint)[:12]}"
-            row["run"] = name
+            row["run"], self.settings = name, _but_saes(fingerprint)
             known = self.runs.get(name, {})
             if known.get("deleted"):
                 return row | {"outcome": "deleted", "message": "labelled before, and deleted since by --keep"}
             if known.get("complete") and (manifest := self._open(name).manifest()) is not None:
                 return row | {"outcome": "there", **_left(len(manifest["failing"]))}
+            if self.keep and self._later(folder.name) >= self.keep:
+                message = f"not labelled: --keep {self.keep} would delete its run in the same night"
+                return row | {"outcome": "old", "message": message}
             return row | self._label(config, name, folder.name, fingerprint)
         except GazetteerError as error:
             log.warning("Checkpoint %s could not be labelled: %s", folder.name, error)
@@ -99,7 +106,7 @@ class _Night:
     def _label(self, config: RunConfig, name: str, checkpoint: str, fingerprint: dict[str, Any]) -> dict[str, Any]:
         base = self._base(name, fingerprint)
         out = self._at(name)
-        with logging_to(*log_file(out)):
+        with logging_to(own=log_file(out)):
             manifest = label(config, out, reuse=base and self._at(base))
         done = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.runs[name] = {"checkpoint": checkpoint, "complete": done, "base": base}
@@ -142,6 +149,25 @@ class _Night:
         complete = [name for name, run in self.runs.items() if run.get("complete") and not run.get("deleted")]
         return sorted(complete, key=lambda name: (natural(self.runs[name]["checkpoint"]), self.runs[name]["complete"]))
 
+    def _of_tonight(self, name: str) -> bool:
+        """Whether a run has the night's settings, autoencoders aside; none before a checkpoint was visited."""
+        if name not in self._own:
+            try:
+                begun = self._open(name).read_json("run.json")
+            except GazetteerError:
+                begun = None
+            self._own[name] = isinstance(begun, dict) and _but_saes(begun) == self.settings
+        return self._own[name]
+
+    def _later(self, checkpoint: str) -> int:
+        """Complete runs of the night's settings and later checkpoints, as far as --keep counts."""
+        count = 0
+        for name in reversed(self._complete()):
+            if count == self.keep or natural(self.runs[name]["checkpoint"]) <= natural(checkpoint):
+                break
+            count += self._of_tonight(name) and self._there(name)
+        return count
+
     def latest(self) -> str | None:
         """The run that `latest` shall name: the last that is complete indeed."""
         return next((name for name in reversed(self._complete()) if self._there(name)), None)
@@ -161,18 +187,19 @@ class _Night:
             staged.symlink_to(name)
             os.replace(staged, link)
 
-    def delete_old(self, keep: int) -> tuple[list[str], list[str]]:
-        """Delete all but the last `keep` complete runs; written down first, so that none is labelled again.
+    def delete_old(self) -> tuple[list[str], list[str]]:
+        """Delete all but the last complete runs, as many as --keep says; written down first: none is labelled again.
 
-        A run whose folder is gone, or cannot be read, is none of those that are kept.
+        A run whose folder is gone, or cannot be read, is none of those that are kept; one of other settings goes first.
 
         Returns:
             the runs that are gone, and those that another process holds, which are deleted another night.
         """
-        old = [name for name in self._complete() if self._there(name)][:-keep]
-        for name in old:
+        whole = sorted((name for name in self._complete() if self._there(name)), key=self._of_tonight)
+        for name in whole[: -self.keep]:
             self.runs[name]["deleted"] = True
         self._remember()
+        self.point_latest()  # at one that stays
         # Also what an earlier night had written down and not finished deleting.
         gone, held = list[str](), list[str]()
         for name in [name for name, run in self.runs.items() if run.get("deleted") and self._open(name).exists()]:
@@ -195,6 +222,10 @@ class _Night:
 
     def _open(self, name: str) -> RunFolder:
         return RunFolder(self._at(name))
+
+
+def _but_saes(fingerprint: dict[str, Any]) -> str:
+    return digest_json({key: value for key, value in fingerprint.items() if key != "saes"})
 
 
 def _left(failing: int) -> dict[str, Any]:

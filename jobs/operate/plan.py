@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import step_of
+from gazetteer.data.core.sites import TEXT, Site, step_of
 from gazetteer.data.core.terminal import print_table
 from gazetteer.data.inputs.given.open import open_given
 from gazetteer.diffusion.flops import ModelCost, model_cost
@@ -73,8 +73,10 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
     saes = _saes(config, model, assumed)
     if model.estimated:
         assumed.append("operations of the denoiser from the weights of its blocks, as they cannot be counted")
+    if TEXT in config.generation.streams:
+        assumed.append(f"text streams of {model.words} tokens a prompt, the most that the model reads")
     branches, images = model.branches(config.generation), config.images
-    encode = sum(2 * _cells(model, site.block) * int(sae["d"]) * int(sae["n"]) for site, sae in saes.items())
+    encode = sum(2 * _cells(model, site) * int(sae["d"]) * int(sae["n"]) for site, sae in saes.items())
     flops = {
         "generate": images * (branches * (calls * model.denoiser + model.text) + model.decode + encode),
         **_finding(config, model, captions, None if given is not None else segments),
@@ -124,7 +126,7 @@ def _tables(
     config: RunConfig, model: ModelCost, saes: dict[Any, dict[str, Any]], size: int, like: str
 ) -> dict[str, Any]:
     """Cost of the final tables, and of putting parts of `size` bytes together (`tables_cost`)."""
-    slots = {site: config.images * _cells(model, site.block) * _slots(sae) for site, sae in saes.items()}
+    slots = {site: config.images * _cells(model, site) * _slots(sae) for site, sae in saes.items()}
     features = {site: int(sae["n"]) for site, sae in saes.items()}
     concepts = max(1, len(Vocabulary(config.vocabulary).base))
     return tables_cost(slots, features, concepts, config.images, size, like)
@@ -150,9 +152,10 @@ def _counts(images: int, calls: int, branches: int, captions: int, segments: flo
     }
 
 
-def _cells(model: ModelCost, block: str) -> int:
-    height, width, _ = model.find(block)
-    return height * width
+def _cells(model: ModelCost, site: Site) -> int:
+    """Cells of the picture, or tokens of the prompt, at a site."""
+    height, width, _ = model.find(site.block)
+    return model.words if site.stream == TEXT else height * width
 
 
 def _saes(config: RunConfig, model: ModelCost, assumed: list[str]) -> dict[Any, dict[str, Any]]:
@@ -190,7 +193,7 @@ def _bytes(config: RunConfig, model: ModelCost, saes: dict[Any, dict[str, Any]],
     codes = 0.0
     for site, sae in saes.items():
         used = VALUE_BYTES + INDEX_SHARE * math.log2(int(sae["n"])) / 8
-        codes += _cells(model, site.block) * (int(sae["k"]) * used + (_slots(sae) - int(sae["k"])) * UNUSED_BYTES)
+        codes += _cells(model, site) * (int(sae["k"]) * used + (_slots(sae) - int(sae["k"])) * UNUSED_BYTES)
     concepts = max(1.0, len(Vocabulary(config.vocabulary).base) or SEGMENTS)
     present = min(concepts, SEGMENTS * config.shard_size)
     rows = sum(int(sae["n"]) for sae in saes.values()) * (1 + present)  # every feature with every concept
@@ -211,7 +214,7 @@ def _sae(config: RunConfig, model: ModelCost, rates: Rates) -> dict[str, Any]:
     sae, train = config.sae, config.sae.train
     training = stored = 0
     for site in config.generation.sites:
-        cells, d = _cells(model, site.block), model.find(site.block)[2]
+        cells, d = _cells(model, site), model.find(site.block)[2]
         n = train.n or d * train.expansion
         vectors = train.steps * train.batch_size if train.steps else sae.images * cells * train.epochs
         training += 4 * d * n * vectors

@@ -9,11 +9,12 @@ from typing import Any
 
 import yaml
 
-from gazetteer.data.core.digests import digest_path, files_below
+from gazetteer.data.core.digests import files_below
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.regular import read_regular
 from gazetteer.jobs.label.card import MARK, TAGS, is_card
 from gazetteer.sae.formats.registry import recognise
+from gazetteer.sae.model.digests import as_recorded
 from gazetteer.sae.model.files import CONFIG, WEIGHTS
 
 _BESIDE = frozenset({".json", ".safetensors", ".md", ".txt"})
@@ -65,7 +66,7 @@ def sae_bundle(
     """The autoencoders that a run was labelled with, ready to publish.
 
     Args:
-        folder: what the run's ``saes`` named.
+        folder: what the run's ``saes`` named, or the folder of what several patterns named.
         fingerprint, config: of the run.
         license: identifier of the hub, or empty.
         data: address of the published tables.
@@ -77,9 +78,16 @@ def sae_bundle(
     root = Path(folder)
     if not root.is_dir():
         raise InputError(f"--saes {folder} is no folder.")
-    if digest_path(str(root)) != fingerprint.get("saes"):
-        raise InputError(f"--saes {folder} does not hold the autoencoders that the run was labelled with.")
+    recorded = fingerprint.get("saes")
+    source = as_recorded(str(root), recorded)
+    if source is None:
+        several = f" (several: {', '.join(recorded)})" if isinstance(recorded, Mapping) and len(recorded) > 1 else ""
+        raise InputError(f"--saes {folder} does not hold the autoencoders that the run was labelled with{several}.")
     weights = _weights(root)
+    served = [Path(place) for place in ([source] if isinstance(source, str) else source.values())]
+    others = [file for file in weights if not any(place in (file, *file.parents) for place in served)]
+    if others:
+        raise InputError(f"--saes {folder} holds others than the run's, {min(others)} among them; nothing is sent.")
     sites = sorted({path.parent.relative_to(root).as_posix() for path in weights})
     return SaeBundle(root, _card(sites, config, license, data, where).encode(), weights)
 

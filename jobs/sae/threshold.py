@@ -27,17 +27,18 @@ from gazetteer.sae.model.patterns import ANY
 from gazetteer.sae.model.sources import configs
 from gazetteer.sae.model.threshold import LACKS, ORIGIN, batch_threshold, held_out_l0, with_threshold
 
+PICTURES = 4
 PARTS = 8
 """Of the pictures at most, each of which is left out of the estimate in turn."""
 
 
 def add_thresholds(
-    config: RunConfig, out: str | Path, pictures: int = 4, threshold: float | None = None
+    config: RunConfig, out: str | Path, pictures: int | None = None, threshold: float | None = None
 ) -> list[dict[str, Any]]:
     """Write copies with a threshold into ``OUT/<site>``, of the sites of `config` whose autoencoder lacks one.
 
     Args:
-        pictures: of the first prompts, on whose activations it is estimated, for each site by itself.
+        pictures: of the first prompts, on whose activations it is estimated, for each site by itself; None: `PICTURES`.
         threshold: used as it stands, and nothing is sampled.
 
     Returns:
@@ -52,6 +53,11 @@ def add_thresholds(
         raise InputError(f"{out} is there already and not empty; name another folder.")
     if threshold is not None and not 0 <= threshold < float("inf"):
         raise InputError(f"--threshold must be a number from 0 on, not {threshold}.")
+    if threshold is not None and pictures is not None:
+        raise InputError(
+            "--threshold is taken as it stands, and --pictures says on how many one is estimated; name one."
+        )
+    pictures = PICTURES if pictures is None else pictures
     if pictures < 1:
         raise InputError(f"--pictures must be at least 1, not {pictures}.")
     stated = configs(config.saes, config.generation.sites)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from gazetteer.data.core.digests import digest_file, digest_json, digest_path
+from gazetteer.data.core.errors import InputError
 
 
 def digest_sae(path: str) -> str:
@@ -49,3 +51,25 @@ def _revisions(path: Path) -> dict[str, str]:
 def digest_saes(value: str | Mapping[str, str]) -> str | dict[str, str]:
     """`digest_sae` of a path, or of every path of a mapping; raises as it does."""
     return digest_sae(value) if isinstance(value, str) else {name: digest_sae(path) for name, path in value.items()}
+
+
+def as_recorded(place: str, recorded: object) -> str | dict[str, str] | None:
+    """How `place` holds the autoencoders of which a run recorded the digests: by the mapping's patterns if it was one.
+
+    Args:
+        place: an autoencoder, or a folder of some; of a mapping to several, the folder that they lie in.
+        recorded: of `digest_saes`.
+
+    Returns:
+        what serves as ``saes``; None where autoencoders that were recorded are not there.
+    """
+    if not isinstance(recorded, Mapping):
+        return place if digest_sae(place) == recorded else None
+    known = {digest_sae(place): place}
+    if not set(recorded.values()) <= known.keys() and os.path.isdir(place):
+        for name in sorted(name for name in os.listdir(place) if not name.startswith(".")):
+            with suppress(InputError):  # an empty folder, or what is none
+                known[digest_sae(os.path.join(place, name))] = os.path.join(place, name)
+    if not set(recorded.values()) <= known.keys():
+        return None
+    return {pattern: known[digest] for pattern, digest in recorded.items()}

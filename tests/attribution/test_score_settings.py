@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from gazetteer.attribution.objective.problem import Problem, diffusion_problem
 from gazetteer.attribution.objective.samples import Samples
 from gazetteer.attribution.objective.trajectory import begin, conditioning, noised_images, trajectory
 from gazetteer.attribution.scores import score
-from gazetteer.attribution.scores.components import require_room
+from gazetteer.attribution.scores.components import component_rows, require_room, write_components
 from gazetteer.attribution.scores.controls import CONTROLS
 from gazetteer.attribution.scores.score import OBJECTIVES, ScoreConfig, _selection, score_weights
 from gazetteer.data.core.errors import InputError
@@ -67,7 +69,7 @@ def test_rounds_of_iterated_see_early_and_late_steps(monkeypatch: pytest.MonkeyP
     mixed, by_step = made
     assert len(mixed) == len(by_step) == 4 and min(map(len, mixed)) > 1
     assert [len(part) for part in by_step] == [1] * 4 and len(set.union(*by_step)) == 4
-    score_weights(pipe, replace(config, estimator="cad"))
+    score_weights(pipe, replace(config, estimator="cad", points=None))
     assert made[2] == by_step
 
 
@@ -198,3 +200,22 @@ def test_scores_stand_side_by_side_in_one_folder(tmp_path: Path) -> None:
     (out / "boat-erase.safetensors").unlink()
     with pytest.raises(InputError, match=r"components.parquet is of another command or version"):
         require_room(out, provenance({}, {"run": "runs/scenes"}), ())
+
+
+def test_calls_side_by_side_add_their_rows_one_at_a_time(tmp_path: Path) -> None:
+    """Twelve write at once: every one finds the rows of those before it; other settings of the same are refused."""
+    barrier = threading.Barrier(12)
+
+    def write(number: int) -> None:
+        rows = component_rows(
+            {"a.weight": torch.ones(2, 2)}, {}, estimator="cad", objective="erase", concept=f"c{number}"
+        )
+        barrier.wait()
+        write_components(tmp_path, rows, provenance({}, {"concept": f"c{number}", "steps": 2}), ("concept",))
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(write, range(12)))
+    assert set(load_components(tmp_path)["concept"].to_pylist()) == {f"c{number}" for number in range(12)}
+    assert [file.name for file in tmp_path.iterdir()] == ["components.parquet"]
+    with pytest.raises(InputError, match="steps: 2 there, 3 now"):
+        write_components(tmp_path, [], provenance({}, {"concept": "c3", "steps": 3}), ("concept",))

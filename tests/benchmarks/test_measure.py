@@ -121,6 +121,7 @@ def test_pieces_run_side_by_side_as_soon_as_what_they_need_is_there(
 
 
 def test_every_piece_is_a_command_that_is_understood(tmp_path: Path) -> None:
+    from gazetteer.attribution.evaluation.checks import check_heard
     from gazetteer.jobs.cli.parser import parser
     from gazetteer.jobs.config.schema import load_config
 
@@ -129,7 +130,10 @@ def test_every_piece_is_a_command_that_is_understood(tmp_path: Path) -> None:
         for piece in measure.PIECES:
             words = piece.command(setting)
             if words[0] == "gazetteer":
-                assert parser().parse_args(words[1:]).json, piece.name
+                parsed = parser().parse_args(words[1:])
+                assert parsed.json, piece.name
+                if words[1:3] == ["attribute", "evaluate"]:
+                    check_heard(parsed.parts, parsed.concepts, parsed.methods, parsed.attacks)
                 assert not {"RUN", "OUT"} & {word.partition("/")[0] for word in words}
                 settings = words[words.index("--set") + 1 :] if "--set" in words else []
                 load_config(None, [word for word in settings if not word.startswith("--")])

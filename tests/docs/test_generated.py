@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import xml.etree.ElementTree as ET
 from html import unescape
 
 import gazetteer
 from docs import draw_rooms, write_reference
+from gazetteer.jobs.cli.parser import parser
 from tests.support.system.running import ROOT
 
 NEWER = "run `make docs`"
@@ -51,3 +53,24 @@ def test_the_command_line_page_has_every_verb_with_its_options() -> None:
     assert {"label", "sae train", "attribute apply", "steer draw", "layout evaluate"} <= set(verbs)
     (label,) = re.findall(r"^## `gazetteer label`\n(.*?)^## ", page, re.S | re.M)
     assert "| `RUN` | " in label and "| `--out RUN` | " in label
+
+
+def test_every_argument_has_a_meaning_and_says_its_default() -> None:
+    for words, _, child in write_reference.commands(parser()):
+        for action in child._actions:
+            about = f"{words} {action.option_strings or action.dest}: {action.help!r}"
+            assert (action.help or "").strip(), about
+            unsaid = action.default in (None, "", []) or action.nargs == 0 or action.default is argparse.SUPPRESS
+            nothing = isinstance(action.default, float) and not action.default  # a price or rate that is not stated
+            assert unsaid or nothing or "default" in str(action.help), about
+
+
+def test_no_bar_splits_a_row_of_the_command_line_page() -> None:
+    made = argparse.ArgumentParser()
+    made.add_argument("--to", metavar="FOLDER|hf:<NAME>", help="one|another")
+    row = write_reference._row(made._actions[-1])
+    assert row == "| <code>--to FOLDER&#124;hf:&lt;NAME&gt;</code> | one\\|another |"
+    page = write_reference.command_line()
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert all(len(re.split(r"(?<!\\)\|", row)) == 4 for row in rows) and "hf:OWNER/NAME" in page
+    assert not any(cell.strip() == "" for row in rows for cell in re.split(r"(?<!\\)\|", row)[1:3])

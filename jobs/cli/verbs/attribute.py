@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gazetteer.attribution.attacks.names import ATTACKS, FLOOR
 from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FEATURES, PARTS
-from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import require_own_folder, says
 from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine, of_run, seed
 from gazetteer.jobs.cli.output import print_json
-
-if TYPE_CHECKING:
-    from gazetteer.diffusion.load import ModelConfig
+from gazetteer.jobs.cli.verbs.protocol import add_protocol
 
 
 def add_attribute(parent: Any) -> None:
     """Add the verb and its verbs."""
     parser = parent.add_parser("attribute", help="which weights carry a concept: score, apply, evaluate")
     verbs = parser.add_subparsers(dest="attribute_verb", required=True, metavar="VERB")
-    for add in (_add_score, _add_apply, _add_concepts, _add_protocol, _add_evaluate):
+    for add in (_add_score, _add_apply, _add_concepts, add_protocol, _add_evaluate):
         add(verbs)
 
 
@@ -36,12 +32,12 @@ def _add_score(verbs: Any) -> None:
         "--feature", default="", metavar="SITE:N", help="an SAE feature, with --prompts to measure it on"
     )
     score.add_argument("--prompts", nargs="+", default=[], metavar="PROMPT", help="default: the concept's bare name")
-    score.add_argument("--objective", default="erase", help="erase, erase-live, amplify, or module:attribute")
+    score.add_argument("--objective", default="erase", help="erase (default), erase-live, amplify, or module:attribute")
     score.add_argument(
         "--estimator",
         default="cad",
         metavar="NAME",
-        help="cad, integrated, expected, curved, iterated, coar, finite, a control",
+        help="cad (default), integrated, expected, curved, iterated, coar, finite, a control",
     )
     score.add_argument("--preset", default="", help="cad: scope, fraction and pairing of the published code")
     score.add_argument("--scope", help="ff (default), cross, self, conv or all")
@@ -49,11 +45,17 @@ def _add_score(verbs: Any) -> None:
         "--fraction", "--share", type=float, help="of the weights, taken from the top; default: 0.001"
     )  # fmt: skip
     score.add_argument("--per", help="row, layer (default) or global")
-    score.add_argument("--base", default="", help="prompt of the base concept")
-    for name, value in (("steps", 50), ("seeds", 1), ("points", 8), ("ablations", 500), ("groups", 200)):
-        score.add_argument(f"--{name}", type=int, default=value)
-    score.add_argument("--seed", type=seed, default=0)
-    score.add_argument("--guidance", type=float, default=3.0)
+    score.add_argument("--base", default="", help="prompt of the base concept (default: the empty one)")
+    for name, value, words in (
+        ("steps", 50, "of the sampler (default: 50)"),
+        ("seeds", 1, "pictures of every prompt (default: 1)"),
+        ("points", None, "integrated, expected, curved, iterated: gradients or projections (default: 8)"),
+        ("ablations", None, "coar: random ablations that it regresses on (default: 500)"),
+        ("groups", None, "coar, finite: groups into which the rows of the weights are cut (default: 200)"),
+    ):
+        score.add_argument(f"--{name}", type=int, default=value, help=words)
+    score.add_argument("--seed", type=seed, default=0, help="of the first picture, and of what is random (default: 0)")
+    score.add_argument("--guidance", type=float, default=3.0, help="the sampler's scale (default: 3.0)")
     score.add_argument("--by-step", action="store_true", help="how the score is spread over the sampler's steps")
     score.set_defaults(action=_attribute_score)
 
@@ -80,23 +82,26 @@ def _add_concepts(verbs: Any) -> None:
     configured(edit)
     edit.add_argument("--out", required=True, metavar="FOLDER", help="receives the edit")
     edit.add_argument("--concept", required=True, help="of vocabulary.concepts or steer.words")
-    edit.add_argument("--goal", default="erase", choices=("erase", "amplify"))
+    edit.add_argument("--goal", default="erase", choices=("erase", "amplify"), help="what to do (default: erase)")
     edit.add_argument(
         "--method", default="steps", metavar="METHOD",
-        help=f"to erase: {', '.join(m for m in ERASE if m not in FEATURES)}; to amplify: {', '.join(AMPLIFY)}",
+        help=f"default: steps; to erase: {', '.join(m for m in ERASE if m not in FEATURES)}; to amplify: "
+        f"{', '.join(AMPLIFY)}",
     )  # fmt: skip
     edit.add_argument(
         "--fraction", "--share", type=float,
         help="of the weights of the method's scope; default: what it was evaluated with",
     )  # fmt: skip
-    edit.add_argument("--sheet", type=int, default=4, help="prompts on a sheet of pictures, original above edited")
+    edit.add_argument(
+        "--sheet", type=int, default=4, help="prompts on a sheet of pictures, original above edited (default: 4)"
+    )
     edit.set_defaults(action=_attribute_edit)
 
     sheet = verbs.add_parser("sheet", help="pictures original, erased, amplified, for gazetteer atlas --edits")
     configured(sheet)
     sheet.add_argument("--edits", nargs="+", required=True, metavar="FILE", help="of attribute edit or score")
-    sheet.add_argument("--pictures", type=int, default=6, help="rows of prompts that name the concept")
-    sheet.add_argument("--others", type=int, default=2, help="rows of prompts that do not")
+    sheet.add_argument("--pictures", type=int, default=6, help="rows of prompts that name the concept (default: 6)")
+    sheet.add_argument("--others", type=int, default=2, help="rows of prompts that do not (default: 2)")
     sheet.add_argument("--out", required=True, metavar="FOLDER", help="receives weights.json and the pictures")
     sheet.set_defaults(action=_attribute_sheet)
 
@@ -105,45 +110,16 @@ def _add_concepts(verbs: Any) -> None:
     of_run(features, "a finished labelling run")
     features.add_argument("--out", required=True, metavar="FOLDER", help="receives components.parquet")
     features.add_argument("--concepts", nargs="+", default=[], metavar="CONCEPT", help="default: all with labels")
-    features.add_argument("--method", default="steps", help="how weights are chosen and changed to erase")
+    features.add_argument(
+        "--method", default="steps", help="how weights are chosen and changed to erase (default: steps)"
+    )
     features.add_argument("--fraction", type=float, help="default: what the method was evaluated with")
-    features.add_argument("--top", type=int, default=8, help="features per concept and site at most")
-    features.add_argument("--steps", type=int, default=20, help="of the sampler")
-    features.add_argument("--most", type=int, default=6, help="pictures that name a concept; half as many that do not")
+    features.add_argument("--top", type=int, default=8, help="features per concept and site at most (default: 8)")
+    features.add_argument("--steps", type=int, default=20, help="of the sampler (default: 20)")
+    features.add_argument(
+        "--most", type=int, default=6, help="pictures that name a concept (default: 6); half as many that do not"
+    )
     features.set_defaults(action=_attribute_features)
-
-
-def _add_protocol(verbs: Any) -> None:
-    protocol = verbs.add_parser("protocol", help="a published protocol on a real pipeline: imagenette, i2p, coco")
-    protocol.add_argument("protocol", metavar="PROTOCOL", help="imagenette, i2p or coco")
-    protocol.add_argument("--model", required=True, metavar="FOLDER", help="a pipeline with a U-Net: folder or hub id")
-    protocol.add_argument("--device", default="cpu")
-    protocol.add_argument("--dtype", default="float32")
-    protocol.add_argument(
-        "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-        help="other keys of model, e.g. model.scheduler=ddim model.variant=fp16 (model.safety_checker is false here)",
-    )  # fmt: skip
-    protocol.add_argument("--out", required=True, metavar="FOLDER", help="receives the pictures and protocol.json")
-    protocol.add_argument("--edit", nargs="+", default=[], metavar="FILE", help="applied together while painting")
-    protocol.add_argument("--target", default="parachute", help="imagenette: the erased class")
-    protocol.add_argument("--prompts", default="", metavar="CSV", help="i2p, coco: the published prompts")
-    protocol.add_argument("--column", default="prompt", help="of the prompts in the CSV")
-    protocol.add_argument("--reference", default="", metavar="FOLDER", help="coco: pictures for FID")
-    protocol.add_argument("--classifier", default="resnet50", help="imagenette: of torchvision")
-    protocol.add_argument("--weights", default="IMAGENET1K_V2", help="imagenette: their name, or a state dict's file")
-    protocol.add_argument("--clip", default="openai/clip-vit-base-patch32", help="coco: folder or hub id")
-    for name, value, words in (
-        ("images", 0, "imagenette: per class (default 500); else prompts at most (default all)"),
-        ("steps", 50, "of the sampler"),
-        ("seed", None, "of all pictures (CAD's code, arXiv 2412.02542: 0 for i2p; imagenette: the first); "
-                       "default: each prompt's own"),
-        ("size", None, "width and height of all pictures in pixels; default: each prompt's own, else the model's"),
-    ):  # fmt: skip
-        kind = seed if name == "seed" else int
-        protocol.add_argument(f"--{name}", type=kind, default=value, help=words)
-    protocol.add_argument("--guidance", type=float, help="of all pictures; default: each prompt's own, else 7.5")
-    machine(protocol)
-    protocol.set_defaults(action=_attribute_protocol)
 
 
 def _add_evaluate(verbs: Any) -> None:
@@ -246,39 +222,16 @@ def _attribute_features(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _attribute_protocol(arguments: argparse.Namespace) -> int:
-    from gazetteer.attribution.protocols.run import ProtocolConfig, run_protocol
-
-    model = _painted_by(arguments)
-    given = {n: v for n, v in vars(arguments).items() if n in ProtocolConfig.__dataclass_fields__}
-    result = run_protocol(model, ProtocolConfig(**{**given, "edit": tuple(arguments.edit)}), arguments.out)
-    print("\n".join(f"{name}: {value}" for name, value in result.items()))
-    print_json(arguments, result)
-    return DONE
-
-
-def _painted_by(arguments: argparse.Namespace) -> ModelConfig:
-    """The model of a protocol, without its filter unless `--set` asks for it: what it blacks out cannot be judged."""
-    from gazetteer.data.core.settings import from_json
-    from gazetteer.diffusion.load import ModelConfig
-    from gazetteer.jobs.config.schema import apply_override
-
-    given = {"path": arguments.model, "device": arguments.device, "dtype": arguments.dtype, "safety_checker": False}
-    raw: dict[str, Any] = {"model": given}
-    for override in arguments.overrides:
-        if not override.startswith("model."):
-            raise InputError(f"attribute protocol knows the keys of model alone, not {override.partition('=')[0]!r}.")
-        apply_override(raw, override)
-    return from_json(ModelConfig, json.dumps(raw["model"]))
-
-
 def _attribute_evaluate(arguments: argparse.Namespace) -> int:
     run = configuration(arguments)
+    from gazetteer.attribution.evaluation.checks import check_heard
     from gazetteer.attribution.evaluation.suite import attacked_by, full, quick
     from gazetteer.jobs.experiments.attribute_evaluate import evaluate
-    from gazetteer.jobs.experiments.attribute_parts import alone, earlier, joined, put_apart
+    from gazetteer.jobs.experiments.attribute_parts import earlier, joined, joining, put_apart
     from gazetteer.jobs.experiments.attribute_report import print_evaluation, write_evaluation
 
+    parts = arguments.parts or PARTS
+    check_heard(parts, arguments.concepts, arguments.methods, arguments.attacks)
     size = quick if arguments.quick else full
     config = size(run.generation.steps, run.generation.guidance, run.seed)
     config = attacked_by(config, arguments.attacks) if arguments.attacks else config
@@ -286,10 +239,10 @@ def _attribute_evaluate(arguments: argparse.Namespace) -> int:
     if arguments.out:
         require_own_folder(arguments.out, ours=says(f"{cache}/settings.json", "cases", "source"))
         earlier(arguments.out)  # refused now, not after hours
-    result = evaluate(run, config, arguments.concepts, cache, arguments.methods, arguments.parts or PARTS)
+    result = evaluate(run, config, arguments.concepts, cache, arguments.methods, parts)
     print_evaluation(result)
     if arguments.out:
-        with alone(arguments.out):
+        with joining(arguments.out):
             both = joined(earlier(arguments.out), result)  # what another call wrote in the meantime is there too
             if both.apart:
                 print(f"the evaluation of an earlier call is kept as {put_apart(arguments.out)}: {both.apart}")

@@ -61,19 +61,20 @@ def _of_config(arguments: argparse.Namespace) -> str | None:
     Raises:
         InputError: they are not, of a configuration that was named.
     """
-    from gazetteer.data.core.digests import digest_path
     from gazetteer.data.core.errors import InputError
     from gazetteer.data.runs.folder import RunFolder
+    from gazetteer.sae.model.digests import as_recorded
 
     named = bool(arguments.config or arguments.overrides)
     try:
-        folder = configuration(arguments).saes
+        saes = configuration(arguments).saes
     except InputError:  # of the run's own, which may name code or be of an older version
         if named:
             raise
         return None
     run = RunFolder(arguments.run).read_json("run.json") or {}
-    if isinstance(folder, str) and Path(folder).is_dir() and digest_path(folder) == run.get("saes"):
+    folder, *others = [saes] if isinstance(saes, str) else sorted(set(saes.values())) or [""]
+    if folder and not others and Path(folder).is_dir() and as_recorded(folder, run.get("saes")) is not None:
         return folder
     if named:
         raise InputError(

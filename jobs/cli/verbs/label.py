@@ -35,7 +35,8 @@ def add_label(verbs: Any) -> None:
     of_run(again, "a finished run folder or URL; its pictures, codes and segments stay as they are")
     again.add_argument(
         "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="labels.KEY=VALUE",
-        help="label settings to change, e.g. labels.min_precision=0.4; the others stay as the tables have them",
+        help="label settings to change, e.g. labels.min_precision=0.4; the others stay as the tables have them. Also "
+        "executor, ray_address and limits.*: where this call works (default: this machine)",
     )  # fmt: skip
     machine(again)
     again.set_defaults(action=_relabel, resumes=True)
@@ -107,7 +108,7 @@ def _label(arguments: argparse.Namespace) -> int:
     from gazetteer.jobs.label.progress.logs import log_file, logging_to
     from gazetteer.jobs.label.summary import print_summary, summarise
 
-    with logging_to(*log_file(arguments.out), *arguments.log):
+    with logging_to(*arguments.log, own=log_file(arguments.out)):
         manifest = label(config, arguments.out, retry_failed=arguments.retry_failed, reuse=arguments.reuse)
     summary = summarise(arguments.out)
     if manifest["nothing_to_do"]:

@@ -19,7 +19,7 @@ def add_layout(verbs: Any) -> None:
     predict.add_argument("--prior", action="store_true", help="add where things usually are, from the run's evidence")
     predict.add_argument("--calibrated", action="store_true", help="calibrate on the run's codes and masks instead")
     predict.add_argument("--prompt", required=True, metavar="TEXT", help="what to paint")
-    predict.add_argument("--seed", type=seed, default=0, help="of the picture's noise")
+    predict.add_argument("--seed", type=seed, default=0, help="of the picture's noise (default: 0)")
     predict.add_argument(
         "--out", required=True, metavar="FOLDER", help="receives picture.png, layout.npz and layout.json"
     )
@@ -30,9 +30,13 @@ def add_layout(verbs: Any) -> None:
     evaluate.add_argument("--quick", action="store_true", help="the run's own t only, and fewer pictures")
     evaluate.add_argument("--stored", action="store_true", help="sample nothing again: what stored codes allow")
     evaluate.add_argument("--exact", metavar="FOLDER", help="also measure on pictures with exact masks")
-    evaluate.add_argument("--vectors", default="model", metavar="SOURCE", help="word vectors of the published method")
+    evaluate.add_argument(
+        "--vectors", default="model", metavar="SOURCE", help="word vectors of the published method (default: model)"
+    )
     for name in ("train", "heldout", "exact"):
-        evaluate.add_argument(f"--{name}-images", type=int, default=0, metavar="N", help="at most N of them; 0: all")
+        evaluate.add_argument(
+            f"--{name}-images", type=int, default=0, metavar="N", help="at most N of them; 0: all (default)"
+        )
     evaluate.add_argument("--memory", type=int, default=2000, metavar="MB", help="for the maps (default: 2000)")
     evaluate.add_argument("--plots", metavar="FOLDER", help="also write the curves over the steps there, as SVG")
     configured(evaluate)

@@ -45,7 +45,9 @@ def add_operate(verbs: Any) -> None:
     nightly = verbs.add_parser("nightly", help="label the new checkpoints of a folder, reusing pictures; for schedules")
     nightly.add_argument("--checkpoints", required=True, metavar="FOLDER", help="one sub-folder a set of autoencoders")
     nightly.add_argument("--out", required=True, metavar="ROOT", help="folder or URL; receives a run per checkpoint")
-    nightly.add_argument("--keep", type=int, default=0, metavar="N", help="keep the last N complete runs; 0: all")
+    nightly.add_argument(
+        "--keep", type=int, default=0, metavar="N", help="keep the last N complete runs; 0: all (default)"
+    )
     configured(nightly)
     logged(nightly)
     nightly.set_defaults(action=_nightly, resumes=True)

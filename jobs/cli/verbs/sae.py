@@ -30,7 +30,7 @@ def add_sae(verbs: Any) -> None:
     )
     configured(threshold)
     threshold.add_argument("--out", required=True, metavar="FOLDER", help="receives one folder a site; new or empty")
-    threshold.add_argument("--pictures", type=int, default=4, help="pictures it is estimated on (default: 4)")
+    threshold.add_argument("--pictures", type=int, help="pictures it is estimated on (default: 4)")
     threshold.add_argument("--threshold", type=float, help="use this one instead, for every site")
     threshold.set_defaults(action=_threshold)
     report = sae_verbs.add_parser("report", help="write a set's tables and page again, and print its metrics")

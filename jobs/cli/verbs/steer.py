@@ -17,7 +17,7 @@ def add_steer(verbs: Any) -> None:
     of_run(draw, "the finished run whose labels say which features a concept has", needed=False)
     draw.add_argument("--edits", required=True, metavar="FILE", help="the edits: YAML, JSON (docs/reference/edits.md)")
     draw.add_argument("--prompt", required=True, nargs="+", help="one picture each")
-    draw.add_argument("--seed", type=seed, default=0, help="of the first picture's noise")
+    draw.add_argument("--seed", type=seed, default=0, help="of the first picture's noise (default: 0)")
     draw.add_argument("--out", required=True, metavar="FOLDER", help="receives the pictures")
     draw.add_argument("--stages", action="store_true", help="every edit early, in the middle and at the end")
     configured(draw)

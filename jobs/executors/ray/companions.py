@@ -23,7 +23,8 @@ def ray_companions(pools: Pools, builds: Sequence[Callable[[], Any]]) -> Iterato
     Raises:
         GazetteerError: one does not start; from one of `builds`.
     """
-    places = ActorPool(pools.pools[-1], nodes=pools.nodes[-1])
+    configs, nodes = pools.place()
+    places = ActorPool(configs[-1], nodes=nodes[-1])
     made: list[RayCompanion] = []
     try:
         for build in builds:
@@ -60,7 +61,7 @@ class RayCompanion:
             self.pools.session.check()
             if time.monotonic() > end:
                 raise GazetteerError(
-                    f"A process of the pool {self.pools.pools[-1].name} did not start within "
+                    f"A process of the pool {self.pools.asked[-1].name} did not start within "
                     f"{self.pools.limits.start_seconds:g} s."
                 )
         try:
@@ -71,6 +72,6 @@ class RayCompanion:
             raise GazetteerError(f"{type(error.cause).__name__}: {error.cause}") from error
         except ray.exceptions.RayError as error:
             raise GazetteerError(
-                f"A process of the pool {self.pools.pools[-1].name} was lost ({type(error).__name__}); run the same "
+                f"A process of the pool {self.pools.asked[-1].name} was lost ({type(error).__name__}); run the same "
                 "command again: it resumes."
             ) from error

@@ -27,8 +27,12 @@ def ray_pools(
     address: str = "",
     limits: LimitConfig = LimitConfig(),
     last_words: LastWords = say,
+    later: bool = False,
 ) -> Iterator[Pools]:
     """Pools of workers on Ray (`gazetteer.jobs.executors.ray.session.ray_session`).
+
+    Args:
+        later: look for room when the first task comes that does not bring its own workers.
 
     Raises:
         InputError: the cluster is not named, cannot be reached, lacks a token or has no room for the pools; the
@@ -36,7 +40,9 @@ def ray_pools(
     """
     with ray_session(pools, threads, address, last_words) as session:
         patience = limits.wait_seconds if address else 0.0
-        made = Pools(session, pools, *_placed(session.ray, pools, patience), limits)
+        made = Pools(session, pools, limits, patience)
+        if not later:
+            made.place()
         try:
             yield made
         finally:
@@ -50,20 +56,13 @@ class Pools:
 
     Attributes:
         asked, serving: the pools as they were asked for, of the run and of the task that is served.
-        pools: their settings, with their sizes.
-        nodes: per pool the node of every worker.
         limits: when what does not work is given up.
+        patience: seconds for which room is waited for, the first time.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        asked: Sequence[PoolConfig],
-        pools: Sequence[PoolConfig],
-        nodes: Sequence[Sequence[str]],
-        limits: LimitConfig,
-    ) -> None:
-        self.session, self.pools, self.nodes, self.limits = session, list(pools), list(nodes), limits
+    def __init__(self, session: Session, asked: Sequence[PoolConfig], limits: LimitConfig, patience: float) -> None:
+        self.session, self.limits, self.patience = session, limits, patience
+        self._places: tuple[Sequence[PoolConfig], Sequence[Sequence[str]]] | None = None
         self.asked = self.serving = list(asked)
         self.known = _alive(session.ray)
         self.actor_pools: list[ActorPool] = []
@@ -75,6 +74,12 @@ class Pools:
         """The module."""
         return self.session.ray
 
+    def place(self) -> tuple[Sequence[PoolConfig], Sequence[Sequence[str]]]:
+        """The run's pools with their sizes, and per pool the node of every worker; InputError without room for them."""
+        if self._places is None:
+            self._places = _placed(self.ray, self.asked, self.patience)
+        return self._places
+
     def serve(self, task: Task) -> list[ActorPool]:
         """Actor pools for `task` from now on; workers of another task end.
 
@@ -82,7 +87,8 @@ class Pools:
         """
         if task is not self.task:
             self.close()
-            pools, nodes = _placed(self.ray, [task.pool], 0.0) if task.pool else (self.pools, self.nodes)
+            patience = 0.0 if self._places else self.patience
+            pools, nodes = _placed(self.ray, [task.pool], patience) if task.pool else self.place()
             count = len(pools) if task.stages else 1
             self.serving = [task.pool] if task.pool else self.asked
             self.actor_pools = [

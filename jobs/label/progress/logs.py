@@ -6,13 +6,15 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from io import TextIOWrapper
 from pathlib import Path
 
 from gazetteer.data.core.files.regular import NotRegularError, local_path, require_regular
+
+log = logging.getLogger(__name__)
 
 OURS = "gazetteer"
 """The logger above all of this project's."""
@@ -37,15 +39,18 @@ class JsonLines(logging.Formatter):
 
 
 @contextmanager
-def logging_to(*targets: str | Path) -> Iterator[None]:
+def logging_to(*targets: str | Path, own: Sequence[str] = ()) -> Iterator[None]:
     """While open, append what this project logs (from INFO on) to every target: a file, or ``-`` for stderr.
 
-    Warnings also reach stderr as plain sentences. A log that cannot be written never ends a run.
+    Warnings also reach stderr as plain sentences. A log that cannot be written never ends a run: it is warned of.
+
+    Args:
+        own: more files, which nobody asked for; where they cannot be written nothing is said.
     """
     with ExitStack() as stack:
-        for target in dict.fromkeys(map(str, targets)):
+        for target in dict.fromkeys([*map(str, targets), *own]):
             handler: logging.Handler = (
-                logging.StreamHandler(sys.stderr) if target == "-" else _File(target, encoding="utf-8", delay=True)
+                logging.StreamHandler(sys.stderr) if target == "-" else _File(target, target in map(str, targets))
             )
             handler.setFormatter(JsonLines())
             handler.addFilter(lambda record: record.name.partition(".")[0] == OURS)
@@ -69,14 +74,23 @@ def log_file(run: str | Path) -> list[str]:
 class _File(logging.FileHandler):
     """Opens its file at the first record, and lets records go while that cannot be, as behind a link or in a pipe."""
 
+    def __init__(self, path: str, asked: bool) -> None:
+        super().__init__(path, encoding="utf-8", delay=True)
+        self._silent = not asked
+
     def _open(self) -> TextIOWrapper:
         if Path(self.baseFilename).exists():
             require_regular(self.baseFilename)
         return open(self.baseFilename, "a", encoding="utf-8", opener=_no_link)
 
     def emit(self, record: logging.LogRecord) -> None:
-        with suppress(OSError, NotRegularError):
+        try:
             super().emit(record)
+        except (OSError, NotRegularError) as error:
+            if not self._silent:
+                self._silent = True
+                why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+                log.warning("The log %s cannot be written (%s); the work goes on without it.", self.baseFilename, why)
 
 
 def _no_link(path: str, flags: int) -> int:

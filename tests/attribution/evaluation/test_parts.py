@@ -12,7 +12,7 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.storage.lock import hold
-from gazetteer.jobs.experiments.attribute_parts import alone, earlier, joined, put_apart
+from gazetteer.jobs.experiments.attribute_parts import earlier, joined, joining, put_apart
 
 
 def measured(**parts: Any) -> dict[str, Any]:
@@ -129,6 +129,6 @@ def test_calls_side_by_side_lose_nothing_of_each_other(tmp_path: Path, monkeypat
 
 
 def test_only_one_call_writes_at_a_time(tmp_path: Path) -> None:
-    with alone(tmp_path), pytest.raises(BlockingIOError):
+    with joining(tmp_path), pytest.raises(BlockingIOError):
         hold(tmp_path / ".evaluation.lock", wait=False)
     hold(tmp_path / ".evaluation.lock", wait=False).release()

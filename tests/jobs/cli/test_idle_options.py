@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gazetteer.attribution.edits.method_names import PARTS
+from gazetteer.attribution.evaluation.checks import check_heard
+from gazetteer.attribution.protocols.run import ProtocolConfig
 from gazetteer.attribution.scores.score import ScoreConfig
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
@@ -17,6 +21,7 @@ from gazetteer.jobs.experiments import layout
 from gazetteer.jobs.experiments.causal import sweep
 from gazetteer.jobs.experiments.causal.choose import best_of_concepts
 from gazetteer.jobs.experiments.draw import draw
+from gazetteer.jobs.label.progress.logs import logging_to
 from tests.support.runs.atlas_run import make_run
 
 
@@ -126,3 +131,101 @@ def test_a_seed_out_of_range_is_refused_before_anything_is_loaded(
         ScoreConfig(concept="dog", seed=int(seed))
     with pytest.raises(InputError, match=r"seed must be a whole number from 0"):
         draw(load_config(None, ["model.path=/nowhere"]), "a dog", int(seed))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "words", "said"),
+    [
+        ("imagenette", ["--prompts", "p.csv"], "--prompts is about i2p and coco, and the protocol is imagenette"),
+        ("imagenette", ["--column", "text"], "--column is about i2p and coco"),
+        ("imagenette", ["--reference", "photos"], "--reference is about coco"),
+        ("imagenette", ["--clip", "a/b"], "--clip is about coco"),
+        ("i2p", ["--prompts", "p.csv", "--reference", "photos"], "--reference is about coco, and the protocol is i2p"),
+        ("i2p", ["--prompts", "p.csv", "--clip", "a/b"], "--clip is about coco"),
+        (
+            "coco",
+            ["--prompts", "p.csv", "--target", "church"],
+            "--target is about imagenette, and the protocol is coco",
+        ),
+        ("coco", ["--prompts", "p.csv", "--classifier", "resnet18"], "--classifier is about imagenette"),
+        ("i2p", ["--prompts", "p.csv", "--weights", "w.pt"], "--weights is about imagenette"),
+    ],
+)
+def test_what_a_protocol_does_not_hear_is_refused(
+    protocol: str, words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    assert main(["attribute", "protocol", protocol, "--model", "no/model", "--out", out, *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_what_a_protocol_hears_is_as_it_was() -> None:
+    assert ProtocolConfig("imagenette").told["target"] == "parachute"
+    told = ProtocolConfig("coco", prompts="p.csv", reference="photos").told
+    assert (told["prompts"], told["column"], told["reference"]) == ("p.csv", "prompt", "photos")
+
+
+@pytest.mark.parametrize(
+    ("estimator", "option"),
+    [("cad", "points"), ("cad", "ablations"), ("cad", "groups"), ("finite", "ablations"), ("coar", "points"),
+     ("random", "points"), ("integrated", "groups")],
+)  # fmt: skip
+def test_what_an_estimator_does_not_hear_is_refused(
+    estimator: str, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["attribute", "score", "--concept", "dog", "--estimator", estimator, "--out", str(tmp_path / "out")]
+    assert main([*words, f"--{option}", "9"]) == 2
+    assert f"--{option} is about " in capsys.readouterr().err
+
+
+def test_what_an_estimator_hears_is_as_it_was() -> None:
+    assert ScoreConfig("dog").told == {"points": 8, "ablations": 500, "groups": 200}
+    assert ScoreConfig("dog", estimator="coar", ablations=9, groups=3).told == {
+        "points": 8,
+        "ablations": 9,
+        "groups": 3,
+    }
+    assert all(ScoreConfig("dog", estimator=name, points=2).told["points"] == 2 for name in ("curved", "iterated"))
+
+
+@pytest.mark.parametrize(
+    ("parts", "words", "said"),
+    [
+        (
+            ["erase"],
+            ["--attacks", "paraphrase"],
+            "--attacks says something to attacks alone, and --parts leaves that out",
+        ),
+        (["faithfulness", "heldout"], ["--methods", "cad"], "--methods says something to erase, amplify, styles"),
+        (["styles", "areas"], ["--concepts", "dog"], "--concepts says something to erase, amplify, attacks"),
+    ],
+)
+def test_what_no_part_of_an_evaluation_hears_is_refused(
+    parts: list[str], words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["attribute", "evaluate", "--set", "model.path=/nowhere", "--parts", *parts, *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_what_some_part_of_an_evaluation_hears_is_taken() -> None:
+    check_heard(PARTS, ["dog"], ["cad"], ["paraphrase"])
+    check_heard(["heldout"], ["dog"])
+    check_heard(["attacks"], ["dog"], ["cad"], ["paraphrase"])
+
+
+def test_a_threshold_that_is_given_is_estimated_on_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["sae", "threshold", "--out", str(tmp_path / "out"), "--threshold", "0.5"]
+    assert main([*words, "--pictures", "4"]) == 2
+    assert "--pictures says on how many one is estimated; name one" in capsys.readouterr().err
+    assert main(words) == 2 and "there is nothing to estimate" in capsys.readouterr().err
+
+
+def test_a_log_that_cannot_be_opened_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log, own = logging.getLogger("gazetteer.x"), str(tmp_path / "not" / "there" / "own.jsonl")
+    with logging_to(tmp_path / "nowhere" / "log.jsonl", tmp_path / "log.jsonl", own=[own]):
+        log.info("run started")
+        log.info("run complete")
+    said = capsys.readouterr().err
+    assert said.count("cannot be written (No such file or directory)") == 1
+    assert f"The log {tmp_path}/nowhere/log.jsonl cannot be written" in said, "one's own log is nobody's wish"
+    assert (tmp_path / "log.jsonl").read_text().count("run ") == 2

@@ -102,6 +102,13 @@ def test_code_that_a_run_folder_names_is_not_executed(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", load_config(None, ["vocabulary.nouns=os:system", "vocabulary.ask=both"]))
     with pytest.raises(InputError, match=r"vocabulary.nouns=os:system, which is code"):
         run_config(run.path)
+    assert run_config(run.path, heard="labels.").vocabulary.nouns == "os:system", "nor is it where it is not heard"
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:6379", "head:6379", "job"])
+def test_the_address_of_a_cluster_is_no_code(tmp_path: Path, address: str) -> None:
+    run = run_of(tmp_path / "run", load_config(None, [f"ray_address={address}"]))
+    assert run_config(run.path).ray_address == address
 
 
 @pytest.mark.parametrize("wrong", ["generation.blocks=[nowhere]", "model.device=cuda:7"])

@@ -77,7 +77,7 @@ def test_fractions_of_devices_resources_and_labels_are_placed_where_they_are(clu
         jobs = [Job(f"job-{at}", (at,)) for at in range(12)]
         rows: list[Any] = []
         with ray_pools([halves, SECOND], 1, cluster.address) as pools:
-            assert [pool.workers for pool in pools.pools] == [2, 1], "as many halves as the labelled device has"
+            assert [pool.workers for pool in pools.place()[0]] == [2, 1], "as many halves as the labelled device has"
             run_ray(task, jobs, lambda _, result: rows.extend(result), pools)
         assert sorted(item for item, *_ in rows) == list(range(12))
         firsts, seconds = ({row[stage] for row in rows} for stage in (1, 2))

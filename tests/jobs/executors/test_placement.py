@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.jobs.config.pools import PoolConfig
+from gazetteer.jobs.config.pools import LimitConfig, PoolConfig
 from gazetteer.jobs.config.schema import load_config
+from gazetteer.jobs.executors.ray.executor import Pools
 from gazetteer.jobs.executors.ray.placement import Node, place
+from gazetteer.jobs.executors.ray.session import Session
+from gazetteer.jobs.executors.task import Task
 from gazetteer.labeling.pipeline.config import STAGES
+from tests.support.system import toy_work
 
 GPU = Node({"CPU": 4, "GPU": 1, "diffusion": 1}, {"market": "spot"})
 CPU = Node({"CPU": 8, "detect": 2}, {"market": "on-demand"})
@@ -127,3 +134,26 @@ def test_pools_come_from_the_configuration() -> None:
 def test_bad_pools_and_limits_get_a_sentence(setting: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
         load_config(None, [setting])
+
+
+def test_a_task_that_brings_its_workers_needs_no_room_for_the_models_when_it_comes_alone() -> None:
+    """As the tables of a run that was made on GPUs, on a machine without."""
+
+    class Ray:
+        """Of one machine."""
+
+        @staticmethod
+        def nodes() -> list[dict[str, Any]]:
+            return [{"Alive": True, "NodeID": "n", "Resources": {"CPU": 2.0}, "Labels": {}}]
+
+        @staticmethod
+        def put(task: Task) -> Task:
+            return task
+
+    on_gpus = PoolConfig(("generate",), 2, gpus=1.0)
+    pools = Pools(Session(Ray), [on_gpus], LimitConfig(), 0.0)
+    own = Task(toy_work.Squarer, toy_work.join, toy_work.lost, pool=PoolConfig(workers=0))
+    (served,) = pools.serve(own)
+    assert served.config.workers == 2
+    with pytest.raises(InputError, match="The pool generate needs 2 workers with CPU 1, GPU 1 each"):
+        pools.serve(replace(own, pool=None))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,9 @@ from gazetteer.data.tables.provenance import read_provenance
 from gazetteer.data.tables.schemas import CAUSAL, EXAMINERS
 from gazetteer.jobs.config.kept import run_config
 from gazetteer.jobs.config.schema import RunConfig, load_config
+from gazetteer.jobs.executors.ray import executor
+from gazetteer.jobs.executors.serial import run_serial
+from gazetteer.jobs.executors.task import Task
 from gazetteer.jobs.experiments import examine as examining
 from gazetteer.jobs.experiments.causal import measure
 from gazetteer.jobs.label import reduce
@@ -145,6 +151,46 @@ def require_kept_as_made(run: Path) -> None:
     for row in rows:
         kept = {name: digest_file(run / row["kept"] / f"{name}.parquet") for name in row["tables"]}
         assert kept == {name: table["sha256"] for name, table in row["tables"].items()}
+
+
+MADE = (
+    ["model.device=cuda"], ["ray_address=job"], ["ray_address=10.0.0.1:6379"],
+    ["vocabulary.tagger=mine:tags", "vocabulary.ask=both"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("made", MADE)
+def test_a_run_made_on_gpus_or_a_cluster_is_labelled_again_by_this_machine(
+    run: Path, monkeypatch: pytest.MonkeyPatch, made: list[str]
+) -> None:
+    """Ray, which is not started here, is asked for a session of this machine's own, and for no GPU."""
+    store, asked, shared = RunFolder(run), [], "ray"
+
+    @contextmanager
+    def session(pools: Any, threads: int, address: str, limits: Any, words: Any, later: bool) -> Iterator[str]:
+        asked.append((address, later, limits.attempts))
+        yield "pools"
+
+    def work(task: Task, jobs: Any, done: Any, pools: Any) -> None:
+        assert task.pool is not None and not task.pool.demand.get("GPU")
+        run_serial(task, jobs, done)
+
+    raw = json.loads(json.dumps(dataclasses.asdict(run_config(run, [f"executor={shared}", *made]))))
+    store.write_json("config.json", raw)
+    monkeypatch.setattr(reduce, "PARALLEL_FROM", 0)
+    monkeypatch.setattr(executor, "ray_pools", session)
+    monkeypatch.setattr(executor, "run_ray", work)
+    assert in_process("relabel", str(run), "--set", "labels.min_images=3").returncode == 0
+    here = ["ray_address=there:1", "limits.attempts=7", "labels.min_images=4"]
+    assert in_process("relabel", str(run), "--set", *here).returncode == 0, "a cluster may be named"
+    assert asked == [("", True, 2), ("there:1", True, 7)]
+    assert in_process("relabel", str(run), "--set", "executor=serial", "labels.min_images=5").returncode == 0
+    assert len(asked) == 2
+    kept = store.read_json("config.json")
+    assert {**kept, "labels": raw["labels"]} == raw, "the run keeps how it was made"
+    (run / "labels.parquet").unlink()
+    assert in_process("label", str(run), "--set", *SMALL, f"executor={shared}", "labels.min_images=5").returncode == 0
+    assert asked[2:] == [("", True, 2)], "nor does label ask for what its models need where tables alone are missing"
 
 
 def write_examined(run: Path) -> None:

@@ -151,10 +151,11 @@ def test_a_picture_that_failed_is_said_every_night(
 def test_nights_in_a_bucket(server: str, tmp_path: Path) -> None:
     """Pictures are taken over, `latest.json` moves and old runs go, all behind a URL."""
     checkpoints, out = tmp_path / "checkpoints", "s3://bucket/nightly"
-    for number, turn in ((9, 0), (10, 3)):
-        checkpoint(checkpoints, f"step-{number}", turn)
+    checkpoint(checkpoints, "step-9", 0)
+    assert outcomes(nightly(config(), checkpoints, out, keep=1)) == {"step-9": "labelled"}
+    checkpoint(checkpoints, "step-10", 3)
     found = nightly(config(), checkpoints, out, keep=1)
-    assert outcomes(found) == {"step-9": "labelled", "step-10": "labelled"}
+    assert outcomes(found) == {"step-9": "there", "step-10": "labelled"}
     old, new = (row["run"] for row in found["checkpoints"])
     assert (found["checkpoints"][1]["replayed"], found["latest"], found["deleted"]) == (4, new, [old])
     there = content(out)
@@ -289,60 +290,3 @@ def test_given_pictures_are_read_anew_every_night(tmp_path: Path, monkeypatch: p
     assert set(outcomes(nightly(given, tmp_path / "checkpoints", str(tmp_path / "given"))).values()) == {"labelled"}
     nightly(config(), tmp_path / "checkpoints", str(tmp_path / "drawn"))
     assert asked[:3] == [None, None, None] and asked[3] is not None
-
-
-def labelled_at_once(
-    monkeypatch: pytest.MonkeyPatch, root: Path, names: list[str], out_of_memory: tuple[str, ...] = ()
-) -> list[str | None]:
-    """Checkpoints of these names, and a `label` that makes empty finished runs of them; it fills what is returned."""
-    reused: list[str | None] = []
-    for name in names:
-        (root / "checkpoints" / name).mkdir(parents=True)
-        (root / "checkpoints" / name / "weights").write_text(name)
-
-    def finished(one: RunConfig, out: str, *, reuse: str | None) -> dict[str, Any]:
-        if Path(str(one.saes)).name in out_of_memory:
-            raise RuntimeError("CUDA out of memory")
-        reused.append(reuse)
-        manifest = {"shards": [], "tables": {}, "failing": [], "images": 4, "replayed": 0}
-        RunFolder(out).open_or_create(fingerprint_of(one)).finish(manifest)
-        return manifest
-
-    monkeypatch.setattr("gazetteer.jobs.operate.nightly.label", finished)
-    monkeypatch.setattr("gazetteer.jobs.operate.nightly.unfinished_sites", lambda *_: [])
-    return reused
-
-
-def test_what_nobody_foresaw_of_one_checkpoint_leaves_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    labelled_at_once(monkeypatch, tmp_path, ["step-1", "step-2"], ("step-1",))
-    night = nightly(config(), tmp_path / "checkpoints", str(tmp_path / "out"), keep=1)
-    assert outcomes(night) == {"step-1": "failed", "step-2": "labelled"}
-    assert night["checkpoints"][0]["message"] == "RuntimeError: CUDA out of memory"
-    assert "Traceback" in caplog.text and night["latest"] == night["checkpoints"][1]["run"]
-
-
-def test_an_old_run_that_is_damaged_is_not_taken_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    reused = labelled_at_once(monkeypatch, tmp_path, ["step-1"])
-    night = nightly(config(), tmp_path / "checkpoints", str(tmp_path / "out"))
-    (tmp_path / "out" / night["latest"] / "_meta" / "run.json").write_text("{")
-    shutil.rmtree(tmp_path / "checkpoints" / "step-1")
-    later = labelled_at_once(monkeypatch, tmp_path, ["step-2", "step-3"])
-    night = nightly(config(), tmp_path / "checkpoints", str(tmp_path / "out"))
-    assert outcomes(night) == {"step-2": "labelled", "step-3": "labelled"} and reused == [None]
-    assert later == [None, f"{tmp_path}/out/{night['checkpoints'][0]['run']}"]
-    assert "nothing is taken over from it" in caplog.text
-
-
-def test_runs_that_are_gone_are_not_among_those_that_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    labelled_at_once(monkeypatch, tmp_path, ["step-1", "step-2", "step-3"])
-    checkpoints, out = tmp_path / "checkpoints", tmp_path / "out"
-    runs = [row["run"] for row in nightly(config(), checkpoints, str(out))["checkpoints"]]
-    shutil.rmtree(out / runs[2])
-    shutil.rmtree(checkpoints / "step-3")
-    assert nightly(config(), checkpoints, str(out), keep=2)["deleted"] == []
-    assert (out / runs[0]).is_dir() and (out / runs[1]).is_dir()
-    assert nightly(config(), checkpoints, str(out), keep=1)["deleted"] == [runs[0]]

@@ -24,9 +24,9 @@ from gazetteer.diffusion.flops import model_cost
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.jobs.config.schema import DEFAULT_CONFIG, load_config
-from gazetteer.jobs.operate.plan import plan
+from gazetteer.jobs.operate.plan import PART_BYTES, plan
 from gazetteer.jobs.operate.rates import PEAK_TFLOPS, UTILISATION, Rates, card_of, stage_rates
-from gazetteer.jobs.operate.tables_cost import tables_cost
+from gazetteer.jobs.operate.tables_cost import MASK_SECONDS, tables_cost
 from gazetteer.labeling.detect.grounding_dino.settings import PUBLISHED
 from gazetteer.labeling.detect.grounding_dino.settings import config_of as groundingdino_config
 from gazetteer.labeling.pipeline.flops import caption_tokens, detector_flops, segmenter_flops
@@ -260,6 +260,32 @@ def test_what_label_refuses_is_not_priced(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=says):
             cost.check(GenerationConfig(**asked | more))
+
+
+def test_a_text_stream_is_priced_by_its_words(tmp_path: Path) -> None:
+    """Codes, encoding, tables and training go by tokens: here 512 of them beside 64 cells."""
+    settings = [
+        f"model.path={saved_dit('flux', tmp_path / 'model')}", f"saes={tmp_path / 'none'}", "generation.steps=2",
+        "generation.blocks=[transformer_blocks.0]", "generation.branches=[cond]", "generation.t=[0.5]",
+        "generation.height=16", "generation.width=16", "images=32", "shard_size=16", "sae.stream=false",
+        "sae.train.steps=null",
+    ]  # fmt: skip
+    image, text = (
+        plan(load_config(None, [*settings, f"generation.streams=[{s}]"]), Rates()) for s in ("image", "text")
+    )
+    cost = model_cost(ModelConfig(path=str(tmp_path / "model")), 2, 16, 16)
+    height, width, _ = cost.find("transformer_blocks.0")
+    share = cost.words / (height * width)
+    assert cost.words == 512 and share != 1
+    parts = 2 * PART_BYTES
+    assert text["bytes"]["codes"] - parts == pytest.approx(share * (image["bytes"]["codes"] - parts), rel=1e-3)
+    for of in (lambda plan: plan["sae"]["flops"]["train"], lambda plan: plan["sae"]["bytes"]["activations"]):
+        assert of(text) == pytest.approx(share * of(image))
+    slots = [plan["tables"]["reduce"]["cpu_seconds"] - 32 * MASK_SECONDS for plan in (image, text)]
+    assert slots[1] == pytest.approx(share * slots[0])
+    assert (text["flops"]["generate"] > image["flops"]["generate"]) == (share > 1)
+    assert "text streams of 512 tokens a prompt, the most that the model reads" in text["assumed"]
+    assert not any("text streams" in said for said in image["assumed"])
 
 
 def test_what_the_page_on_prompts_and_cost_shows_works(tmp_path: Path) -> None:

@@ -82,3 +82,20 @@ def test_other_autoencoders_and_a_persons_card_are_not_written_over(tmp_path: Pa
     (out / "saes" / "README.md").write_text("my own")
     with pytest.raises(InputError, match=r"saes/README.md is not what gazetteer publish left there"):
         publish_to_folder(fixed, out, bundle)  # type: ignore[arg-type]
+
+
+def test_autoencoders_that_a_mapping_named_are_sent_from_the_folder_that_they_lie_in(tmp_path: Path) -> None:
+    root, names = tmp_path / "saes", write(tmp_path / "saes", ["own", "lens"])
+    (tmp_path / "saes" / "none").mkdir()
+
+    def sent(folder: Path, made: object) -> SaeBundle:
+        return sae_bundle(folder, {"saes": made}, {"name": "x"}, license="", data="", where="FOLDER/saes")
+
+    whole, own, lens = (digest_path(str(folder)) for folder in (root, root / "own", root / "lens"))
+    assert set(sent(root, {"*": whole}).names) == {*names, "README.md"}
+    assert set(sent(root, {"a": own, "b": lens}).names) == {*names, "README.md"}
+    assert "config.json" in sent(root / "own", {"*": own}).names
+    with pytest.raises(InputError, match=r"not hold the autoencoders that the run was labelled with \(several: a, b\)"):
+        sent(root / "own", {"a": own, "b": lens})
+    with pytest.raises(InputError, match=r"holds others than the run's, .*lens/sae_weights.safetensors among them"):
+        sent(root, {"*": own})
