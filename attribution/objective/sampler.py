@@ -7,12 +7,13 @@ from typing import Any
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.diffusion.denoisers.registry import UNET, adapter_of, network
+from gazetteer.diffusion.denoisers.registry import UNET, adapter_of, network, require_pipeline
 from gazetteer.diffusion.schedule import rehearsed, samples_flows, takes_ddim
 
 
 def require_seeded(pipe: Any, steps: int) -> None:
     """Raise InputError for a sampler whose pictures do not follow from their seeds, or that cannot draw any."""
+    require_pipeline(pipe)
     adapter, config = adapter_of(pipe), network(pipe).config
     setting = adapter.timesteps(pipe.scheduler, steps, config, latent_size(pipe))  # type: ignore[arg-type]
     unseeded = "" if adapter.seeds_steps else type(pipe).__name__
