@@ -101,13 +101,19 @@ def voc_folder(root: Path, pictures: int = 8) -> Path:
     return root
 
 
+@pytest.mark.full
 @pytest.mark.alone
-def test_what_nobody_decided_on_counts_for_and_against_nothing_under_ray_too(tmp_path: Path) -> None:
-    """Both executors come to the same tables; what fires in the void quarter is marked, and in no precision."""
+def test_given_pictures_come_to_the_same_tables_under_ray(tmp_path: Path) -> None:
     voc = voc_folder(tmp_path / "voc")
     label(tmp_path / "run", f"pictures.voc={voc}", "pictures.concepts=[cat]", "executor=ray", "workers=1")
     label(tmp_path / "serial", f"pictures.voc={voc}", "pictures.concepts=[cat]")
     assert numbers(tmp_path / "run") == numbers(tmp_path / "serial") != []
+
+
+def test_what_nobody_decided_on_counts_for_and_against_nothing(tmp_path: Path) -> None:
+    """What fires in the void quarter is marked, and in no precision."""
+    voc = voc_folder(tmp_path / "voc")
+    label(tmp_path / "run", f"pictures.voc={voc}", "pictures.concepts=[cat]")
     ((_, every),) = all_codes(RunFolder(tmp_path / "run"))
     codes = every.judged()
     assert len(codes.cell) < len(every.cell)

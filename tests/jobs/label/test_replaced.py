@@ -47,6 +47,7 @@ def permuted(folder: Path) -> None:
         os.replace(folder / "new", folder / name)
 
 
+@pytest.mark.full
 @pytest.mark.alone
 def test_an_autoencoder_replaced_under_a_run_is_refused_and_put_back_the_run_resumes(tmp_path: Path) -> None:
     saes, run = tmp_path / "saes", tmp_path / "run"
