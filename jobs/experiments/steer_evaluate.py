@@ -131,7 +131,7 @@ def _fingerprint(
     """All that trials depend on beside themselves: what was measured under another one is not gone on with."""
     fingerprint = {
         "run": folder.read_json("run.json"), "concepts": concepts,
-        "classifier": with_state(settings.classifier, "steer.classifier"),
+        "classifier": with_state(settings.classifier if settings.words else "", "steer.classifier"),
         "words": settings.words, "seed": config.seed, "batch_size": config.batch_size, "dtype": settings.dtype,
     }  # fmt: skip
     return fingerprint | marks_of(config, {Effect.SEGMENTS}, "detector", "segmenter")

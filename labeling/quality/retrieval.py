@@ -37,9 +37,8 @@ def retrieval(codes: SiteCodes, maps: ConceptMaps) -> dict[str, Any]:
     Returns:
         ``map``, ``purity_at_16`` and ``coverage`` over the ``concepts`` that both splits show (None without any).
     """
-    undecided, codes = codes.undecided(), codes.judged()
-    learnt, base = average_precisions(codes, maps, "discovery", undecided)
-    held, held_base = average_precisions(codes, maps, "heldout", undecided)
+    learnt, base = average_precisions(codes, maps, "discovery")
+    held, held_base = average_precisions(codes, maps, "heldout")
     shown = np.flatnonzero((base > 0) & (held_base > 0))
     if not len(shown) or not len(learnt):
         return {"concepts": len(shown), "map": None, "purity_at_16": None, "coverage": None}
@@ -54,22 +53,19 @@ def retrieval(codes: SiteCodes, maps: ConceptMaps) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def average_precisions(
-    codes: SiteCodes, maps: ConceptMaps, split: str, undecided: SiteCodes | None = None
-) -> tuple[Floats, Floats]:
+def average_precisions(codes: SiteCodes, maps: ConceptMaps, split: str) -> tuple[Floats, Floats]:
     """Average precision of every feature and concept over the cells of a split, and each concept's share of cells.
 
-    Args:
-        undecided: the slots of the same pictures that `codes` leaves out; their cells count neither way.
     Returns:
         float64 [features up to the largest that fires anywhere, C] and [C]; silent cells are one tie at the end.
     """
+    undecided, codes = codes.undecided(), codes.judged()
     owner, slots = _slots(codes, maps, split)
     truth = _shown(codes, maps, split)
     here = _here(codes, maps, split)
     asked = maps.asked & here[:, None]
     known = np.where(here, codes.cells, 0)
-    if undecided is not None and len(undecided.cell):
+    if len(undecided.cell):
         place = image_places(undecided, maps)[undecided.image] * codes.cells + undecided.cell
         known = known - np.bincount(np.unique(place) // codes.cells, minlength=len(known)) * here  # none shows by half
     total = np.bincount(truth[1], minlength=len(maps.concepts)).astype(np.float64)
@@ -108,6 +104,7 @@ def top_purity(
     codes: SiteCodes, maps: ConceptMaps, feature: NDArray[np.int64], concept: NDArray[np.int64], split: str
 ) -> Floats:
     """Share of each feature's 16 most active cells (or all, if fewer) that show its concept; NaN for a silent one."""
+    codes = codes.judged()
     owner, slots = _slots(codes, maps, split)
     truth = _shown(codes, maps, split)
     entropies = np.full(len(feature), np.nan)

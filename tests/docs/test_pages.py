@@ -22,7 +22,7 @@ MODULE_IN_CODE = re.compile(rf"`(?:gazetteer\.)?((?:{'|'.join(LAYERS[:-1])})(?:\
 
 
 def typed(page: Path) -> list[list[str]]:
-    """The commands of a page: of its shell blocks, && taken apart, and of its sentences where they are whole."""
+    """The commands of a page's shell blocks, && taken apart."""
     found = [words for block in blocks(page, "sh") for words in block.commands()]
     return [part for words in found for part in split(words, "&&")]
 

@@ -135,7 +135,7 @@ def test_cells_of_which_nobody_decided_count_neither_way() -> None:
     masks = np.where(ignored[:, None], 0, rng.integers(0, 5, (8, 2, 4)))
     codes, maps = codes_of(values), maps_of(masks, ["discovery"] * 4 + ["heldout"] * 4)
     marked = replace(codes, ignored=ignored[codes.image, codes.cell])
-    learnt, base = average_precisions(marked.judged(), maps, "discovery", marked.undecided())
+    learnt, base = average_precisions(marked, maps, "discovery")
     for concept in range(2):
         shown = (masks[:4, concept] >= 2)[~ignored[:4]]
         assert base[concept] == pytest.approx(shown.mean())
