@@ -39,18 +39,17 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     return encoder
 
 
-def build_unet(layers: int = 2) -> UNet2DConditionModel:
-    """Latents [B, 16, 16, 16] at 16 and 8 cells a side; words enter at 16 and in the middle; 11.1 M parameters.
+def build_unet() -> UNet2DConditionModel:
+    """Latents [B, 16, 16, 16] at 16 and 8 cells a side; words enter at 16 and in the middle; 7.8 M parameters.
 
-    `attention_head_dim` is the number of heads per level (a historical name in diffusers). Of one layer a block
-    (7.8 M) the world's began (`deepen`).
+    `attention_head_dim` is the number of heads per level (a historical name in diffusers).
     """
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=LATENT_SHAPE[0],
         out_channels=LATENT_SHAPE[0],
         block_out_channels=(128, 176),
-        layers_per_block=layers,
+        layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         mid_block_type="UNetMidBlock2DCrossAttn",
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),

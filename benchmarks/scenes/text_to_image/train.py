@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.scenes.options import add_views
-from benchmarks.scenes.text_to_image.deepen import deepen
 from benchmarks.scenes.text_to_image.latents import HELD_OUT, LatentFiles, open_files
 from benchmarks.scenes.text_to_image.model import assemble, build_scheduler, build_text_encoder, build_unet, export
 from benchmarks.scenes.text_to_image.tokens import encode
@@ -262,9 +261,6 @@ def work(options: argparse.Namespace) -> None:
     vae = AutoencoderKL.from_pretrained(options.vae, torch_dtype=torch.float32).eval()
     training = prepare(options.latents, Budget(options.minutes, options.steps), options.seed, options.device)
     checkpoint = training.checkpoint(options.out / "checkpoint.pt")
-    if options.resume and not checkpoint.path.exists() and rank() == 0:
-        deepen(checkpoint.small, build_unet(layers=1), build_text_encoder(training.tokenizer))
-    shared(0.0)  # the others wait until what they read is there
     checkpoint.start(options.resume)
     if rank() > 0:
         torch.manual_seed(options.seed + workers() * training.budget.step + rank())
