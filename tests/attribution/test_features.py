@@ -273,7 +273,7 @@ def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(
     assert set(zip(features["block"].to_pylist(), features["feature"].to_pylist(), strict=True)) <= known
     writers = {row["module"] for row in features.to_pylist() if row["chosen"]}
     # The layers that write the update are no part of cross-attention, which the concept's weights are chosen from.
-    assert all(any(module.endswith(end) for module in writers) for end in ("proj_out", "ff.net.2"))
+    assert any(module.endswith(("proj_out", "ff.net.2")) for module in writers)
     assert {row["estimator"] for row in of_concept.to_pylist()} == {"gradient"}
     assert {row["objective"] for row in of_concept.to_pylist()} == {"context"}
     assert min(of_concept["score"].to_pylist()) >= 0  # |dJ/dw|, as the name says

@@ -34,6 +34,7 @@ from gazetteer.labeling.rules.run_reduce import stretches
 from gazetteer.labeling.segment.protocol import SegmenterConfig
 from gazetteer.labeling.segment.segment_anything_original import build_sam, config_of, published_sizes, read_sizes
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
+from gazetteer.sae.model.checkpoint import load_site_saes
 from tests.support.models.dits import saved_dit
 from tests.support.models.original_models import original_detector, original_weights, random_segmenter, settings_of
 from tests.support.models.sam_keys import SAM
@@ -145,7 +146,9 @@ def test_a_plan_needs_no_autoencoder_that_is_yet_to_be_trained() -> None:
 def test_a_plan_refuses_autoencoders_that_label_refuses(tmp_path: Path) -> None:
     mid = "mid_block.attentions.0"
     site, one = Site(mid, "cond", 0.5), tmp_path / "one"
-    SparseAutoencoder(SAEConfig(128, 256, 4)).initialise(0).save_pretrained(one, {"site": site})
+    config = load_config(None)
+    width = load_site_saes(config.saes, config.generation.sites)[site].config.d
+    SparseAutoencoder(SAEConfig(width, 256, 4)).initialise(0).save_pretrained(one, {"site": site})
     narrow = tmp_path / "narrow"
     SparseAutoencoder(SAEConfig(64, 256, 4)).initialise(0).save_pretrained(narrow, {"site": site})
     for settings, said in (

@@ -93,7 +93,9 @@ def test_blocks_and_widths_are_known_without_weights(tmp_path: Path) -> None:
         check_inputs(stages(*one))
     config = json.loads((tmp_path / wide / "config.json").read_text())
     (tmp_path / wide / "config.json").write_text(json.dumps(config | {"site": None}))
-    with pytest.raises(InputError, match=f"expects 96 channels, but {MID} has 128"):
+    width = json.loads((MODELS / "saes" / wide / "config.json").read_text())["d"]
+    assert width != config["d"]
+    with pytest.raises(InputError, match=f"expects {config['d']} channels, but {MID} has {width}"):
         check_inputs(stages(*one))
 
 
