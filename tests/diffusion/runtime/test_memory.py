@@ -9,7 +9,7 @@ from itertools import chain
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gazetteer.diffusion.runtime.beside import begin, use_helpers
@@ -74,6 +74,7 @@ def test_the_error_of_a_device_is_told_from_others() -> None:
     assert fitting.size == 1
 
 
+@settings(max_examples=30, deadline=None)  # each begins helpers anew
 @given(count=st.integers(0, 30), size=st.integers(0, 9), room=st.integers(1, 9), threads=st.sampled_from([0, 2]))
 def test_results_do_not_depend_on_what_fits(count: int, size: int, room: int, threads: int) -> None:
     use_helpers(threads)

@@ -46,6 +46,7 @@ def test_the_second_pass_was_planned_from_the_first(scenes_run: Path) -> None:
 
 
 EVERY_SITE = [*SMALL, "images=12", "generation.steps=3"]
+IN_FULL = [pytest.mark.alone, pytest.mark.full]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     [
         pytest.param(["executor=serial", "batch_size=3"], id="serial"),
         pytest.param(["executor=ray", "workers=2", "batch_size=8"], id="ray", marks=pytest.mark.alone),
-        pytest.param([APART, "executor=ray", "batch_size=3"], id="stages apart", marks=pytest.mark.alone),
+        pytest.param([APART, "executor=ray", "batch_size=3"], id="stages apart", marks=IN_FULL),
     ],
 )
 def test_tables_do_not_depend_on_executor_workers_or_batch(

@@ -55,7 +55,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("executor", "poisons"),
     [
         pytest.param([], SERIAL, id="serial"),
-        pytest.param(LIMITED, RAY, id="ray", marks=pytest.mark.alone),
+        pytest.param(LIMITED, RAY, id="ray", marks=[pytest.mark.alone, pytest.mark.full]),
     ],
 )
 def test_a_bad_picture_costs_one_picture_and_a_retry_mends_it(
