@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from pathlib import Path
+
 import torch
 from diffusers import AutoencoderKL
+from safetensors import safe_open
 from torch import Tensor, nn
 
 
@@ -51,3 +56,14 @@ def set_scale(vae: AutoencoderKL, pixels: Tensor) -> None:
     vae.register_to_config(scaling_factor=round(float(1 / latents.std()), 5))
     print(f"latents: scale {vae.config.scaling_factor}, means {latents.mean(dim=(0, 2, 3)).tolist()}")
     print(f"  std per channel {latents.std(dim=(0, 2, 3)).tolist()}", flush=True)
+
+
+def encoder_digest(folder: Path) -> str:
+    """A digest of all that latents depend on: the weights up to them and their scale, and not the decoder."""
+    scale = json.loads((folder / "config.json").read_text(encoding="utf-8"))["scaling_factor"]
+    digest = hashlib.sha256(json.dumps(scale).encode())
+    with safe_open(folder / "diffusion_pytorch_model.safetensors", "numpy") as file:
+        for name in sorted(file.keys()):
+            if name.startswith(("encoder.", "quant_conv.")):
+                digest.update(name.encode() + file.get_tensor(name).tobytes())
+    return digest.hexdigest()

@@ -2,8 +2,12 @@
 
     python -m benchmarks.scenes.autoencoder.train --out build/world/autoencoder --minutes 150 --resume --workers 2
 
+    ... --out build/world/decoder --minutes 40 --decoder-of build/world/vae --rate 0.006 --export build/world/vae
+
 A killed run goes on from its last checkpoint with the same command; `curve.jsonl` beside the checkpoint holds the error
 on unseen scenes by step, pictures seen and hours. `--export` writes the averaged weights as a folder of float16.
+With `--decoder-of` the decoder of a finished autoencoder is trained on, as where the looks of scenes changed: latents stay
+what they are, and what was trained on them stays of use.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from benchmarks.scenes.autoencoder.loss import critic_loss, critic_term, reconstruction_loss
-from benchmarks.scenes.autoencoder.model import build_autoencoder, build_critic, set_scale
+from benchmarks.scenes.autoencoder.model import build_autoencoder, build_critic, encoder_digest, set_scale
 from benchmarks.scenes.autoencoder.pictures import (
     PictureStream,
     absolute_error,
@@ -62,6 +66,8 @@ class Options:
         reports: steps between measurements on unseen scenes.
         critic_from: share of the budget after which the critic joins; 1 leaves it out.
         threads: of a step; 0 finds out now and then whether one or all are faster.
+        decoder_of: the folder of an autoencoder that keeps its encoder; None: a fresh one.
+        rate: the highest one.
     """
 
     out: Path
@@ -75,6 +81,8 @@ class Options:
     critic_from: float = 0.75
     threads: int = 0
     views: tuple[str, ...] = VIEWS
+    decoder_of: Path | None = None
+    rate: float = PEAK_RATE
 
 
 class Run:
@@ -83,16 +91,23 @@ class Run:
     def __init__(self, options: Options, budget: Budget) -> None:
         torch.manual_seed(options.seed)
         self.options, self.budget, self.device = options, budget, torch.device(options.device)
-        self.vae, self.critic = build_autoencoder().to(self.device), build_critic().to(self.device)
+        begun = options.decoder_of
+        vae = AutoencoderKL.from_pretrained(begun, torch_dtype=torch.float32) if begun else build_autoencoder()
+        self.vae, self.critic = vae.to(self.device).train(), build_critic().to(self.device)
         self.probe = nn.Conv2d(self.vae.config.latent_channels, 3, 1).to(self.device)
-        self.parameters = [*self.vae.parameters(), *self.probe.parameters()]
-        inside, rest = hidden_weights([self.vae], edges=("conv_in", "conv_out", "quant_conv"))
-        self.optimizer = Muon(inside, [*rest, *self.probe.parameters()], PEAK_RATE)
+        modules = [self.vae.decoder, self.vae.post_quant_conv] if begun else [self.vae]
+        self.vae.requires_grad_(not begun)
+        for module in modules:
+            module.requires_grad_(True)
+        self.parameters = [p for p in (*self.vae.parameters(), *self.probe.parameters()) if p.requires_grad]
+        inside, rest = hidden_weights(modules, edges=("conv_in", "conv_out", "quant_conv"))
+        self.optimizer = Muon(inside, [*rest, *self.probe.parameters()], options.rate)
         self.critic_optimizer = torch.optim.AdamW(self.critic.parameters(), lr=CRITIC_RATE, betas=(0.5, 0.95))
         self.average = Average([self.vae], 0.999)
         parts = (self.probe, self.critic, self.critic_optimizer, self.average)
         path = options.out / "checkpoint.pt"
         about = {"views": list(options.views), "seed": options.seed}
+        about |= {"encoder": encoder_digest(begun)} if begun else {}
         self.state = Resumable(path, (self.vae,), self.optimizer, budget, options.checkpoints, parts, about=about)
 
     def step(self, stream: PictureStream) -> tuple[Tensor, Tensor]:
@@ -155,7 +170,7 @@ def train(options: Options, budget: Budget) -> AutoencoderKL:
     budget.restart_clock()
     while budget.fraction < 1:
         rate = cosine_rate(1.0, budget, warmup=200)
-        set_rate(training.optimizer, PEAK_RATE * rate)
+        set_rate(training.optimizer, options.rate * rate)
         losses.append(threads.timed(lambda: training.step(stream)))
         stream.advance()
         budget.tick()
@@ -177,7 +192,8 @@ def averaged(training: Run, pictures: Tensor) -> AutoencoderKL:
     """The network of the averaged weights, ready for use."""
     training.average.swap()
     vae = training.vae.cpu().eval()
-    set_scale(vae, normalise(pictures))
+    if training.options.decoder_of is None:  # whose latents have their scale already
+        set_scale(vae, normalise(pictures))
     return vae
 
 
@@ -196,6 +212,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=8, help="crops of a step in each worker")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--decoder-of", type=Path, metavar="FOLDER", help="an autoencoder that keeps its encoder")
+    parser.add_argument("--rate", type=float, default=PEAK_RATE, help="the highest one")
     parser.add_argument("--critic-from", type=float, default=0.75, help="share of the training before the critic joins")
     parser.add_argument("--threads", type=int, default=0, help="0 keeps trying whether one or all are faster")
     parser.add_argument("--workers", type=int, default=1, help="processes; several have one thread each")
@@ -209,7 +227,8 @@ def work(given: argparse.Namespace) -> None:
     """Train in this process; the first one exports."""
     options = Options(
         given.out, given.pool, given.batch, given.seed, given.device, given.resume, critic_from=given.critic_from,
-        threads=given.threads if workers() == 1 else 1, views=given.views,
+        threads=given.threads if workers() == 1 else 1, views=given.views, decoder_of=given.decoder_of,
+        rate=given.rate,
     )  # fmt: skip
     vae = train(options, Budget(given.minutes, given.steps))
     if given.export and rank() == 0:

@@ -5,13 +5,12 @@
 
 Writes latents.f16 [N, 16, 16, 16] (scaled to unit variance), tokens.i16 [N, 32] and `ready`, the number of rows that
 may be read already, so that training can start while the rest is written. The same command goes on where a killed run
-stood, and a larger count adds scenes; another autoencoder, other views or another first scene start anew.
+stood, and a larger count adds scenes; another encoder, other views or another first scene start anew.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import multiprocessing
 import os
@@ -27,6 +26,7 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.scenes.autoencoder.model import encoder_digest
 from benchmarks.scenes.autoencoder.pictures import normalise
 from benchmarks.scenes.options import add_views
 from benchmarks.scenes.text_to_image.tokens import MAX_LENGTH, encode, save_legacy, scenes_tokenizer
@@ -141,8 +141,9 @@ def write(
     Row i holds seed `first` + i, but for the first `HELD_OUT` rows, which are the same scenes whatever `first` is.
     """
     out.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256((vae_folder / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()
-    files = _to_write(out, {"vae": digest, "count": count, "views": list(views), "first": first}, count)
+    files = _to_write(
+        out, {"vae": encoder_digest(vae_folder), "count": count, "views": list(views), "first": first}, count
+    )
     tokenizer = scenes_tokenizer(views=views)
     save_legacy(tokenizer, out / "tokenizer")
     chunks = [range(start, min(start + _CHUNK, count)) for start in range(files.ready, count, _CHUNK)]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.scenes.autoencoder import train as training
 from benchmarks.scenes.autoencoder.loss import critic_loss, critic_term, reconstruction_loss, slopes
-from benchmarks.scenes.autoencoder.model import build_autoencoder, build_critic, set_scale
+from benchmarks.scenes.autoencoder.model import build_autoencoder, build_critic, encoder_digest, set_scale
 from benchmarks.scenes.autoencoder.pictures import PictureStream, absolute_error, normalise, picture_pool, reconstructed
 from benchmarks.scenes.training import loop
 from benchmarks.scenes.training.loop import Average, Budget, Threads
@@ -137,6 +137,26 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, monkeyp
     assert [(row["step"], row["pictures"]) for row in rows] == [(2, 2.0), (4, 4.0)]
     assert {"hours", "loss", "kl", "error"} <= set(rows[0])
     assert (tmp_path / "whole" / "reconstructions.png").exists()
+
+
+def test_a_decoder_alone_is_trained_on_and_latents_stay_what_they_are(tmp_path: Path) -> None:
+    training.export(build_autoencoder(), tmp_path / "vae")
+    options = training.Options(
+        tmp_path / "out", pool=8, batch=4, checkpoints=2, reports=2, threads=1, decoder_of=tmp_path / "vae", rate=1e-2
+    )
+    before = AutoencoderKL.from_pretrained(tmp_path / "vae").state_dict()
+    after = training.train(options, Budget(None, 4))  # the critic joins at the last step
+    changed = {
+        name.split(".")[0] for name, values in after.state_dict().items() if not torch.equal(values, before[name])
+    }
+    assert changed == {"decoder", "post_quant_conv"}
+    training.export(after, tmp_path / "new")
+    assert encoder_digest(tmp_path / "new") == encoder_digest(tmp_path / "vae")
+    training.export(build_autoencoder(), tmp_path / "another")
+    assert encoder_digest(tmp_path / "another") != encoder_digest(tmp_path / "vae")
+    config = json.loads((tmp_path / "new" / "config.json").read_text())
+    (tmp_path / "new" / "config.json").write_text(json.dumps(config | {"scaling_factor": 2 * config["scaling_factor"]}))
+    assert encoder_digest(tmp_path / "new") != encoder_digest(tmp_path / "vae"), "other latents by their scale"
 
 
 def test_two_workers_train_one_network(tmp_path: Path) -> None:
