@@ -6,8 +6,8 @@
 
 A killed run goes on from its last checkpoint with the same command; `curve.jsonl` beside the checkpoint holds the error
 on unseen scenes by step, pictures seen and hours. `--export` writes the averaged weights as a folder of float16.
-With `--decoder-of` the decoder of a finished autoencoder is trained on, as where the looks of scenes changed: latents stay
-what they are, and what was trained on them stays of use.
+With `--decoder-of` the decoder of a finished autoencoder is trained on, as where the looks of scenes changed: latents
+stay what they are, and what was trained on them stays of use.
 """
 
 from __future__ import annotations
