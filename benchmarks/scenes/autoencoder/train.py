@@ -200,6 +200,10 @@ def averaged(training: Run, pictures: Tensor) -> AutoencoderKL:
 def export(vae: AutoencoderKL, folder: Path) -> None:
     """Write the folder with float16 weights; converts the network in place."""
     vae.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    config = folder / "config.json"  # of a decoder that was trained on it says where the autoencoder lay
+    said = json.loads(config.read_text(encoding="utf-8"))
+    said.pop("_name_or_path", None)
+    config.write_text(json.dumps(said, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def parse() -> argparse.Namespace:

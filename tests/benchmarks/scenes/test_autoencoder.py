@@ -155,6 +155,7 @@ def test_a_decoder_alone_is_trained_on_and_latents_stay_what_they_are(tmp_path: 
     training.export(build_autoencoder(), tmp_path / "another")
     assert encoder_digest(tmp_path / "another") != encoder_digest(tmp_path / "vae")
     config = json.loads((tmp_path / "new" / "config.json").read_text())
+    assert str(tmp_path) not in json.dumps(config), "no path of the machine it was trained on"
     (tmp_path / "new" / "config.json").write_text(json.dumps(config | {"scaling_factor": 2 * config["scaling_factor"]}))
     assert encoder_digest(tmp_path / "new") != encoder_digest(tmp_path / "vae"), "other latents by their scale"
 

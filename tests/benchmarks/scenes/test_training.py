@@ -272,13 +272,17 @@ def test_the_unet_has_words_at_16_and_8_cells() -> None:
 def test_an_exported_pipeline_draws_in_float32_with_no_argument_but_a_prompt(
     tmp_path: Path, tokenizer_folder: Path
 ) -> None:
-    from diffusers import StableDiffusionPipeline
+    from diffusers import AutoencoderKL, StableDiffusionPipeline
     from transformers import CLIPTokenizer
 
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
     parts = (text_to_image_model.build_text_encoder(tokenizer), tokenizer, text_to_image_model.build_unet())
-    text_to_image_model.export(text_to_image_model.assemble(build_autoencoder(), *parts), tmp_path / "model")
+    build_autoencoder().save_pretrained(tmp_path / "vae")
+    vae = AutoencoderKL.from_pretrained(tmp_path / "vae")
+    text_to_image_model.export(text_to_image_model.assemble(vae, *parts), tmp_path / "model")
+    configs = "".join(file.read_text() for file in (tmp_path / "model").rglob("*.json"))
+    assert str(tmp_path) not in configs, "no path of the machine it was trained on"
     weights = sum(file.stat().st_size for file in (tmp_path / "model").rglob("*.safetensors"))
     assert weights < 24e6
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "model")
