@@ -105,8 +105,13 @@ def export(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     pipeline.save_pretrained(folder, safe_serialization=True)
     config = folder / "text_encoder" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
-    for config in folder.glob("*/config.json"):  # parts that were read from disk say where they lay
+    forget_places(folder)
+    save_legacy(pipeline.tokenizer, folder / "tokenizer")
+
+
+def forget_places(folder: Path) -> None:
+    """Let no configuration below a pipeline's folder say where on this machine its part lay when it was read."""
+    for config in folder.glob("*/config.json"):
         said = json.loads(config.read_text())
         if said.pop("_name_or_path", None):
             config.write_text(json.dumps(said, indent=2) + "\n")
-    save_legacy(pipeline.tokenizer, folder / "tokenizer")

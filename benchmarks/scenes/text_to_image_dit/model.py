@@ -11,6 +11,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, St
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
+from benchmarks.scenes.text_to_image.model import forget_places
 from benchmarks.scenes.text_to_image.tokens import MAX_LENGTH, save_legacy
 
 TEXT_WIDTH = 96
@@ -95,5 +96,6 @@ def export(pipeline: Any, folder: Path) -> None:
     for name in ("text_encoder", "text_encoder_2"):
         config = folder / name / "config.json"
         config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
+    forget_places(folder)
     for name in ("tokenizer", "tokenizer_2"):
         save_legacy(pipeline.tokenizer, folder / name)
