@@ -6,8 +6,8 @@
 Rendered scenes that no model was trained on are noised to each t and passed through in one call each. From what every
 block of the denoiser adds to a cell (its update), ridge regression foretells how much of the cell each concept covers
 (`labeling.layout.evaluation.baselines.fit_probe`); thresholds are chosen on the scenes it was fitted on, and IoU is
-measured in pixels on the others: a mean over pictures of a concept, then over concepts. What a linear map of all
-channels cannot read, no feature of one direction will name: a world whose probe is low is not worth autoencoders yet.
+measured in pixels on the others: a mean over the pictures that show a concept, then over the concepts that any shows.
+It compares blocks, and a model in training with itself. It foretells no labels, which are judged over all pictures.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import argparse
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ FIRST = 800_000_000
 """Offset into EVAL_SEEDS, away from the scenes that other measurements use."""
 FITTED = 0.7
 """Share of the scenes that the probe and its thresholds are fitted on."""
-BATCH = 16
+BATCH, FEWEST = 16, 10
 
 Updates = dict[tuple[str, float], tuple[NDArray[np.float32], Grid]]
 """By block and t float32 [N, cells, d], and the grid of the cells."""
@@ -54,21 +54,22 @@ def readable(
     models: Path = MODELS,
     ts: Sequence[float] = (0.5,),
     scenes: int = 400,
-    blocks: Sequence[str] = (),
     views: Sequence[str] | None = None,
+    device: str = "cpu",
 ) -> dict[str, dict[str, dict[str, float]]]:
     """IoU of the probe by block, by t (two decimals) and by concept, the mean of all beside them as ``mean``.
 
     Args:
         models: a folder with ``text_to_image``.
         ts: from 1 (noise) to 0.
-        scenes: of which 7 in 10 are fitted on.
-        blocks: none: all that can be listened to.
+        scenes: at least FEWEST, of which 7 in 10 are fitted on.
         views: of the scenes; None: those that `world.json` beside the models says.
     Raises:
-        InputError: a block that the model does not have, or nobody says the views of models that do not ship.
+        InputError: too few scenes, no model, or nobody says the views of models that do not ship.
     """
-    if views is None and models != MODELS and not (models / WORLD).exists():
+    if scenes < FEWEST:
+        raise InputError(f"At least {FEWEST} scenes are needed, not {scenes}.")
+    if views is None and models.resolve() != MODELS.resolve() and not (models / WORLD).exists():
         raise InputError(
             f"{models} has no {WORLD}, which says the views that it was trained on; name them with --views."
         )
@@ -76,7 +77,7 @@ def readable(
     drawn = [render(EVAL_SEEDS[FIRST + number], views=views) for number in range(scenes)]
     results: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     truths: dict[Grid, Truth] = {}
-    for (block, t), (updates, grid) in sorted(updates_of(models / "text_to_image", drawn, ts, blocks).items()):
+    for (block, t), (updates, grid) in sorted(updates_of(models / "text_to_image", drawn, ts, device).items()):
         if grid not in truths:
             truths[grid] = truth_of(drawn, grid)
         results[block][f"{t:.2f}"] = probed(updates, truths[grid])
@@ -109,10 +110,10 @@ def truth_of(scenes: Sequence[Scene], grid: Grid) -> Truth:
     return Truth(pixels, cell_areas(size, grid).astype(np.float64), shown, np.ones_like(shown))
 
 
-def updates_of(pipeline: Path, scenes: Sequence[Scene], ts: Sequence[float], blocks: Sequence[str] = ()) -> Updates:
-    """What blocks add to every cell of noised scenes, with their captions."""
-    model = ModelConfig(path=str(pipeline))
-    names = tuple(blocks) or tuple(block.block for block in blocks_of(model))
+def updates_of(pipeline: Path, scenes: Sequence[Scene], ts: Sequence[float], device: str = "cpu") -> Updates:
+    """What every block that can be listened to adds to every cell of noised scenes, with their captions."""
+    model = ModelConfig(path=str(pipeline), device=device)
+    names = tuple(block.block for block in blocks_of(model))
     config = GenerationConfig(steps=20, blocks=names, branches=("cond",), t=tuple(ts), exact=False)
     generator = Generator(load_pipeline(model), config)
     heard: dict[tuple[str, float], list[NDArray[np.float32]]] = defaultdict(list)
@@ -122,15 +123,11 @@ def updates_of(pipeline: Path, scenes: Sequence[Scene], ts: Sequence[float], blo
         heard[site.block, site.t].append(values.float().reshape(-1, height * width, values.shape[-1]).cpu().numpy())
         grids[site.block, site.t] = (height, width)
 
-    for part in _parts(len(scenes)):
-        batch = scenes[part]
+    for start in range(0, len(scenes), BATCH):
+        batch = scenes[start : start + BATCH]
         images, captions = [scene.image for scene in batch], [scene.caption for scene in batch]
         noised_updates(generator, images, captions, [scene.seed for scene in batch], on_site)
     return {key: (np.concatenate(parts), grids[key]) for key, parts in heard.items()}
-
-
-def _parts(count: int) -> Iterable[slice]:
-    return (slice(start, start + BATCH) for start in range(0, count, BATCH))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -139,11 +136,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", type=Path, default=MODELS, metavar="FOLDER")
     parser.add_argument("--t", type=float, nargs="+", default=[0.5])
     parser.add_argument("--scenes", type=int, default=400)
+    parser.add_argument("--device", default="cpu")
     add_views(parser, default=None)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
     try:
-        results = readable(options.models, options.t, options.scenes, views=options.views)
+        results = readable(options.models, options.t, options.scenes, options.views, options.device)
     except InputError as error:
         parser.error(str(error))
     if options.json:

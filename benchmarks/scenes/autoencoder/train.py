@@ -1,7 +1,6 @@
 """Train the autoencoder (f = 8, 16 channels) that the text-to-image model works in.
 
     python -m benchmarks.scenes.autoencoder.train --out build/world/autoencoder --minutes 150 --resume --workers 2
-
     ... --out build/world/decoder --minutes 40 --decoder-of build/world/vae --rate 0.006 --export build/world/vae
 
 A killed run goes on from its last checkpoint with the same command; `curve.jsonl` beside the checkpoint holds the error
@@ -43,6 +42,7 @@ from benchmarks.scenes.training.loop import (
 )
 from benchmarks.scenes.training.muon import Muon, hidden_weights
 from benchmarks.scenes.training.parallel import average_gradients, rank, run, shared, workers
+from benchmarks.scenes.training.places import forget_places
 from gazetteer.data.scenes.world import EVAL_SEEDS, TRAIN_SEEDS, VIEWS
 
 PEAK_RATE, CRITIC_RATE = 2e-2, 4e-4
@@ -67,7 +67,7 @@ class Options:
         critic_from: share of the budget after which the critic joins; 1 leaves it out.
         threads: of a step; 0 finds out now and then whether one or all are faster.
         decoder_of: the folder of an autoencoder that keeps its encoder; None: a fresh one.
-        rate: the highest one.
+        rate: the highest learning rate.
     """
 
     out: Path
@@ -106,8 +106,11 @@ class Run:
         self.average = Average([self.vae], 0.999)
         parts = (self.probe, self.critic, self.critic_optimizer, self.average)
         path = options.out / "checkpoint.pt"
-        about = {"views": list(options.views), "seed": options.seed}
-        about |= {"encoder": encoder_digest(begun)} if begun else {}
+        about = {
+            "views": list(options.views),
+            "seed": options.seed,
+            "encoder": encoder_digest(begun) if begun else None,
+        }
         self.state = Resumable(path, (self.vae,), self.optimizer, budget, options.checkpoints, parts, about=about)
 
     def step(self, stream: PictureStream) -> tuple[Tensor, Tensor]:
@@ -200,10 +203,7 @@ def averaged(training: Run, pictures: Tensor) -> AutoencoderKL:
 def export(vae: AutoencoderKL, folder: Path) -> None:
     """Write the folder with float16 weights; converts the network in place."""
     vae.to(torch.float16).save_pretrained(folder, safe_serialization=True)
-    config = folder / "config.json"  # of a decoder that was trained on it says where the autoencoder lay
-    said = json.loads(config.read_text(encoding="utf-8"))
-    said.pop("_name_or_path", None)
-    config.write_text(json.dumps(said, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    forget_places(folder)
 
 
 def parse() -> argparse.Namespace:
@@ -217,14 +217,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--decoder-of", type=Path, metavar="FOLDER", help="an autoencoder that keeps its encoder")
-    parser.add_argument("--rate", type=float, default=PEAK_RATE, help="the highest one")
+    parser.add_argument("--rate", type=float, default=PEAK_RATE, help="the highest learning rate")
     parser.add_argument("--critic-from", type=float, default=0.75, help="share of the training before the critic joins")
     parser.add_argument("--threads", type=int, default=0, help="0 keeps trying whether one or all are faster")
     parser.add_argument("--workers", type=int, default=1, help="processes; several have one thread each")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out, if there is one")
     parser.add_argument("--export", type=Path, help="folder for the averaged weights, also of an unfinished run")
     add_views(parser)
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.decoder_of and not (given.decoder_of / "diffusion_pytorch_model.safetensors").is_file():
+        parser.error(f"--decoder-of {given.decoder_of} holds no autoencoder")
+    return given
 
 
 def work(given: argparse.Namespace) -> None:

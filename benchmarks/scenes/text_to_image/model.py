@@ -11,6 +11,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from benchmarks.scenes.text_to_image.latents import LATENT_SHAPE
 from benchmarks.scenes.text_to_image.tokens import MAX_LENGTH, save_legacy
+from benchmarks.scenes.training.places import forget_places
 
 WIDTH = 128
 
@@ -107,11 +108,3 @@ def export(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
     forget_places(folder)
     save_legacy(pipeline.tokenizer, folder / "tokenizer")
-
-
-def forget_places(folder: Path) -> None:
-    """Let no configuration below a pipeline's folder say where on this machine its part lay when it was read."""
-    for config in folder.glob("*/config.json"):
-        said = json.loads(config.read_text())
-        if said.pop("_name_or_path", None):
-            config.write_text(json.dumps(said, indent=2) + "\n")

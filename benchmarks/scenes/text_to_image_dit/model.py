@@ -11,8 +11,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, St
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
-from benchmarks.scenes.text_to_image.model import forget_places
 from benchmarks.scenes.text_to_image.tokens import MAX_LENGTH, save_legacy
+from benchmarks.scenes.training.places import forget_places
 
 TEXT_WIDTH = 96
 HEADS, HEAD_WIDTH, LAYERS = 6, 32, 8

@@ -20,6 +20,7 @@ from benchmarks.scenes.autoencoder.model import build_autoencoder, build_critic,
 from benchmarks.scenes.autoencoder.pictures import PictureStream, absolute_error, normalise, picture_pool, reconstructed
 from benchmarks.scenes.training import loop
 from benchmarks.scenes.training.loop import Average, Budget, Threads
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.scenes.world import VIEWS
 from tests.support.system.running import ROOT
 
@@ -150,6 +151,8 @@ def test_a_decoder_alone_is_trained_on_and_latents_stay_what_they_are(tmp_path: 
         name.split(".")[0] for name, values in after.state_dict().items() if not torch.equal(values, before[name])
     }
     assert changed == {"decoder", "post_quant_conv"}
+    with pytest.raises(InputError, match="was trained with encoder"):
+        trained(tmp_path / "out", Budget(None, 6), resume=True)  # of a fresh one, where the decoder's training lies
     training.export(after, tmp_path / "new")
     assert encoder_digest(tmp_path / "new") == encoder_digest(tmp_path / "vae")
     training.export(build_autoencoder(), tmp_path / "another")

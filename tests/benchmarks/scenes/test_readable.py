@@ -60,8 +60,21 @@ def test_every_block_of_the_model_that_ships_is_read(capsys: pytest.CaptureFixtu
     assert best["0.00"]["mean"] > best["1.00"]["mean"], "at the end there is a scene to be read, at the start noise"
 
 
-def test_models_of_unknown_views_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "text_to_image").symlink_to(MODELS / "text_to_image")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--models", "elsewhere"], "name them with --views"),
+        (["--models", "elsewhere", "--views", "none", "--scenes", "9"], "At least 10 scenes are needed"),
+        (["--models", "elsewhere", "--views", "none", "--scenes", "10", "--t", "1.5"], "t"),
+        (["--models", "nowhere", "--views", "none", "--scenes", "10"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "text_to_image").symlink_to(MODELS / "text_to_image")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
-        readable.main(["--models", str(tmp_path), "--scenes", "4"])
-    assert "name them with --views" in capsys.readouterr().err
+        readable.main(words)
+    assert said in capsys.readouterr().err.splitlines()[-1]
