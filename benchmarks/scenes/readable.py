@@ -65,10 +65,12 @@ def readable(
         scenes: at least FEWEST, of which 7 in 10 are fitted on.
         views: of the scenes; None: those that `world.json` beside the models says.
     Raises:
-        InputError: too few scenes, no model, or nobody says the views of models that do not ship.
+        InputError: too few scenes, a t that is named twice or is none, no model, or nobody says the views of models that do not ship.
     """
     if scenes < FEWEST:
         raise InputError(f"At least {FEWEST} scenes are needed, not {scenes}.")
+    if len({f"{t:.2f}" for t in ts}) < len(ts):
+        raise InputError(f"One t is named twice in {', '.join(f'{t:.2f}' for t in ts)}.")
     if views is None and models.resolve() != MODELS.resolve() and not (models / WORLD).exists():
         raise InputError(
             f"{models} has no {WORLD}, which says the views that it was trained on; name them with --views."

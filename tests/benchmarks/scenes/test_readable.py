@@ -65,7 +65,8 @@ def test_every_block_of_the_model_that_ships_is_read(capsys: pytest.CaptureFixtu
     [
         (["--models", "elsewhere"], "name them with --views"),
         (["--models", "elsewhere", "--views", "none", "--scenes", "9"], "At least 10 scenes are needed"),
-        (["--models", "elsewhere", "--views", "none", "--scenes", "10", "--t", "1.5"], "t"),
+        (["--models", "elsewhere", "--views", "none", "--scenes", "10", "--t", "1.5"], "t must lie between"),
+        (["--t", "0.5", "0.501"], "One t is named twice in 0.50, 0.50."),
         (["--models", "nowhere", "--views", "none", "--scenes", "10"], "nowhere"),
     ],
 )
