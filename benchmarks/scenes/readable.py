@@ -65,7 +65,7 @@ def readable(
         scenes: at least FEWEST, of which 7 in 10 are fitted on.
         views: of the scenes; None: those that `world.json` beside the models says.
     Raises:
-        InputError: too few scenes, a t that is named twice or is none, no model, or nobody says the views of models that
+        InputError: too few scenes, a t named twice or out of range, no model, or nobody says the views of models that
             do not ship.
     """
     if scenes < FEWEST:
