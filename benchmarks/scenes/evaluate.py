@@ -1,7 +1,6 @@
 """Measure the embedded models on scenes that none was trained on: `python -m benchmarks.scenes.evaluate`.
 
-Prompts are captions of such scenes; `benchmarks.scenes.prompts` leaves those out that are training captions too, which
-it did not when it wrote the list of the embedded world.
+Prompts are captions of such scenes; `benchmarks.scenes.prompts` leaves those out that are training captions too.
 
 A program beside the training scripts: it drives the project's own detector, segmenter and generator code, and
 nothing imports it.

@@ -14,7 +14,7 @@ are found, and {styles} have the style that was asked for.**
 **Scenes** is a small painted world: pictures of 128 × 128 pixels drawn from a seed, with a caption, the exact visible mask of every instance, and a look. Sixteen concepts (stuff: sky, grass, sea, sand,
 road, mountain; things: sun, moon, cloud, tree, house, car, boat, dog, flower, balloon), six styles (night, sunset, pencil sketch, watercolour, winter, neon) beside the plain look. Horizons, sizes and places
 vary widely, so that a place alone does not give a concept away. A scene can also be painted from five **views** (`views=` of `sample_layout`, `render` and `prompt_pool`): a landscape, from above, a full sky,
-a close-up, a hillside. These models know {views}; `make train-world` trains all anew, on all views, and `python -m benchmarks.scenes.adopt` lets those ship. All were trained from scratch on CPU cores; seeds below 10⁹ are for training, everything here is measured above.
+a close-up, a hillside. These models know {views}; `make train-world` trains all anew, and `python -m benchmarks.scenes.adopt` lets those ship. All were trained from scratch on CPU cores; seeds below 10⁹ are for training, everything here is measured above.
 
 | model | format | trained by | steps, hours, seed |
 |---|---|---|---|
@@ -29,7 +29,7 @@ a close-up, a hillside. These models know {views}; `make train-world` trains all
 
 _PICTURES = """## Pictures
 
-Chosen by nobody: seeds 0 to 47 of each sheet, drawn by `python -m benchmarks.scenes.text_to_image.sheets`. Captions of scenes that no model has seen, in the order of their file; short ones, which many scenes share, are captions of training scenes too:
+Chosen by nobody: seeds 0 to 47 of each sheet, drawn by `python -m benchmarks.scenes.text_to_image.sheets`. Captions of scenes that no model has seen, in the order of their file; none is a training caption:
 
 ![48 pictures of captions of unseen scenes](../images/scenes_prompts.webp)
 

@@ -61,7 +61,7 @@ def render(seed: int, size: int = PICTURE_SIZE, views: Sequence[str] = ()) -> Sc
     owners = np.asarray(canvas.owners)[::_SUPERSAMPLING, ::_SUPERSAMPLING].copy()
     small = canvas.image.resize((size, size), Image.Resampling.BOX)
     ground = _ground(layout.items, owners)
-    image = apply_style(layout.style, np.asarray(small), ground, seed, faint=not views)
+    image = apply_style(layout.style, np.asarray(small), ground, seed)
     counts = np.bincount(owners.ravel(), minlength=256)
     visible = [index for index in range(len(layout.items)) if counts[index + 1] >= MIN_PIXELS]
     instances = tuple(_instance(layout.items[index], owners == index + 1) for index in visible)

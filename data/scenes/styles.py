@@ -33,19 +33,16 @@ class Ground:
         return table[self.owners]
 
 
-def apply_style(
-    style: str | None, picture: NDArray[np.uint8], ground: Ground, seed: int, faint: bool = False
-) -> NDArray[np.uint8]:
+def apply_style(style: str | None, picture: NDArray[np.uint8], ground: Ground, seed: int) -> NDArray[np.uint8]:
     """Return the uint8 picture [H, W, 3] in the given style; None leaves it plain.
 
     Looks differ from one another while things stand out from their ground as they do in plain pictures: of two looks
-    alike otherwise, a denoiser draws the fainter one worse. `faint`: as the embedded models know them.
+    alike otherwise, a denoiser draws the fainter one worse.
     """
     if style is None:
         return picture
     floats = picture.astype(np.float32) / np.float32(255)
-    look = _faint_winter if faint and style == "winter" else _STYLES[style]
-    styled = look(floats, ground, np.random.default_rng(seed), FAINT if faint else CLEAR)
+    styled = _STYLES[style](floats, ground, np.random.default_rng(seed))
     return (np.clip(styled, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
@@ -80,53 +77,13 @@ def _scale(ground: Ground) -> int:
     return max(1, round(ground.owners.shape[0] / 128))
 
 
-@dataclass(frozen=True)
-class Tones:
-    """How strongly the looks that share a recipe are drawn.
-
-    Attributes:
-        moonlit, dusk: factors and what is added to the colours of a night's things and ground.
-        zenith, fall, shine: colour of a night's sky at the top, how much it gains downwards, share of the plain sky.
-        paper, white, gain, shade, hatch, black: of a sketch: paper, light that is left white, contrast, depth of
-            shading without and by hatching, darkest tone.
-        unlit, fill: of neon: factors of what no line lights, and light inside things.
-    """
-
-    moonlit: tuple[float, float, float]
-    dusk: tuple[float, float, float]
-    zenith: tuple[float, float, float]
-    fall: tuple[float, float, float]
-    shine: float
-    paper: float
-    white: float
-    gain: float
-    shade: float
-    hatch: float
-    black: float
-    unlit: tuple[float, float, float]
-    fill: float
-
-
-CLEAR = Tones(
-    moonlit=(0.60, 0.66, 0.82), dusk=(0.01, 0.015, 0.05), zenith=(0.02, 0.03, 0.12), fall=(0.07, 0.10, 0.22),
-    shine=0.08, paper=0.96, white=0.94, gain=1.35, shade=0.72, hatch=0.24, black=0.06,
-    unlit=(0.14, 0.09, 0.24), fill=0.5,
-)  # fmt: skip
-FAINT = Tones(
-    moonlit=(0.46, 0.52, 0.70), dusk=(0.015, 0.02, 0.06), zenith=(0.03, 0.04, 0.15), fall=(0.09, 0.13, 0.25),
-    shine=0.12, paper=0.95, white=0.92, gain=1.0, shade=0.30, hatch=0.42, black=0.1,
-    unlit=(0.12, 0.08, 0.2), fill=0.22,
-)  # fmt: skip
-"""Of the embedded models, until those of the freer scenes ship."""
-
-
-def _night(picture: Picture, ground: Ground, rng: np.random.Generator, tones: Tones) -> Picture:
+def _night(picture: Picture, ground: Ground, rng: np.random.Generator) -> Picture:
     sky, lights = ground.mask((ground.sky,)) if ground.sky else None, ground.mask(ground.lights)
-    dark = picture * np.array(tones.moonlit, dtype=np.float32) + np.array(tones.dusk, dtype=np.float32)
+    dark = picture * np.array([0.60, 0.66, 0.82], dtype=np.float32) + np.array([0.01, 0.015, 0.05], dtype=np.float32)
     if sky is not None:
         height = np.linspace(0, 1, picture.shape[0], dtype=np.float32)[:, None, None]
-        deep = np.array(tones.zenith, np.float32) + height * np.array(tones.fall, np.float32)
-        dark = np.where(sky[..., None], deep + dark * tones.shine, dark)
+        deep = np.array([0.02, 0.03, 0.12], np.float32) + height * np.array([0.07, 0.10, 0.22], np.float32)
+        dark = np.where(sky[..., None], deep + dark * 0.08, dark)
         stars = sky & (rng.random(sky.shape, dtype=np.float32) < 0.006)
         dark[stars] = (0.95, 0.95, 0.85)
     rim = _top_rim(ground.mask(ground.things), _scale(ground))
@@ -137,7 +94,7 @@ def _night(picture: Picture, ground: Ground, rng: np.random.Generator, tones: To
     return dark
 
 
-def _sunset(picture: Picture, ground: Ground, rng: np.random.Generator, tones: Tones) -> Picture:
+def _sunset(picture: Picture, ground: Ground, rng: np.random.Generator) -> Picture:
     height = np.linspace(0, 1, picture.shape[0], dtype=np.float32)[:, None, None]
     lights, sky = ground.mask(ground.lights), ground.mask((ground.sky,)) & (ground.owners > 0)
     warm = picture * np.array([0.86, 0.52, 0.46], dtype=np.float32) + np.array([0.08, 0.01, 0.05], dtype=np.float32)
@@ -154,23 +111,23 @@ def _sunset(picture: Picture, ground: Ground, rng: np.random.Generator, tones: T
     return warm
 
 
-def _sketch(picture: Picture, ground: Ground, rng: np.random.Generator, tones: Tones) -> Picture:
+def _sketch(picture: Picture, ground: Ground, rng: np.random.Generator) -> Picture:
     grey = _grey(picture)
     size = grey.shape[0]
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32) * np.float32(128 / size)
-    paper = np.float32(tones.paper) + rng.normal(0, 0.012, grey.shape).astype(np.float32)
+    paper = np.float32(0.96) + rng.normal(0, 0.012, grey.shape).astype(np.float32)
     hatch = 0.5 + 0.5 * np.sin((rows + columns) * np.float32(1.5))
-    tone = np.clip((tones.white - grey) * tones.gain, 0, 1)
-    sketch = paper - tone * (tones.shade + tones.hatch * hatch)
+    tone = np.clip((0.94 - grey) * 1.35, 0, 1)
+    sketch = paper - tone * (0.72 + 0.24 * hatch)
     slope = np.zeros_like(grey)
     slope[:, 1:] += np.abs(np.diff(grey, axis=1))
     slope[1:] += np.abs(np.diff(grey, axis=0))
     lines = np.maximum(np.clip(slope * 2.2, 0, 0.5), _borders(ground.owners) * np.float32(0.72))
-    sketch = np.clip(sketch - lines, tones.black, 1)
+    sketch = np.clip(sketch - lines, 0.06, 1)
     return sketch[..., None] * np.array([1.0, 0.99, 0.95], dtype=np.float32)
 
 
-def _watercolour(picture: Picture, ground: Ground, rng: np.random.Generator, tones: Tones) -> Picture:
+def _watercolour(picture: Picture, ground: Ground, rng: np.random.Generator) -> Picture:
     size = picture.shape[0]
     image = Image.fromarray((picture * 255).astype(np.uint8)).filter(ImageFilter.MedianFilter(3))
     soft = np.asarray(image.filter(ImageFilter.GaussianBlur(0.8 * _scale(ground))), np.float32) / 255
@@ -187,7 +144,7 @@ def _watercolour(picture: Picture, ground: Ground, rng: np.random.Generator, ton
     return pale + rng.normal(0, 0.012, (size, size, 1)).astype(np.float32)
 
 
-def _winter(picture: Picture, ground: Ground, rng: np.random.Generator, tones: Tones) -> Picture:
+def _winter(picture: Picture, ground: Ground, rng: np.random.Generator) -> Picture:
     things = ground.mask(ground.things)
     sky, lights = ground.mask((ground.sky,)) & (ground.owners > 0), ground.mask(ground.lights)
     grey = _grey(picture)[..., None]
@@ -203,7 +160,7 @@ def _winter(picture: Picture, ground: Ground, rng: np.random.Generator, tones: T
     return cold
 
 
-def _neon(picture: Picture, ground: Ground, rng: np.random.Generator, tones: Tones) -> Picture:
+def _neon(picture: Picture, ground: Ground, rng: np.random.Generator) -> Picture:
     peak = picture.max(axis=2, keepdims=True)
     floor = picture.min(axis=2, keepdims=True)
     hue = (picture - floor) / np.maximum(peak - floor, 0.08)
@@ -218,30 +175,12 @@ def _neon(picture: Picture, ground: Ground, rng: np.random.Generator, tones: Ton
     slope[:, 1:] += np.abs(np.diff(grey, axis=1))
     lines = np.maximum(lines, np.clip(slope * 2.5 - 0.25, 0, 0.8))
     glow = _blur(lines, 2.5 * _scale(ground))
-    dark = picture * np.array(tones.unlit, np.float32) + np.array([0.02, 0.01, 0.06], np.float32)
-    dark = dark + hue * (ground.mask(ground.things)[..., None] * np.float32(tones.fill))
+    dark = picture * np.array([0.14, 0.09, 0.24], np.float32) + np.array([0.02, 0.01, 0.06], np.float32)
+    dark = dark + hue * (ground.mask(ground.things)[..., None] * np.float32(0.5))
     return dark + hue * (lines[..., None] * 0.95 + glow[..., None] * 0.9)
 
 
-def _faint_winter(picture: Picture, ground: Ground, rng: np.random.Generator, tones: Tones) -> Picture:
-    things = ground.mask(ground.things)
-    sky, lights = ground.mask((ground.sky,)) & (ground.owners > 0), ground.mask(ground.lights)
-    grey = _grey(picture)[..., None]
-    cold = grey + (picture - grey) * 0.62
-    cold = cold * np.array([0.92, 0.98, 1.04], np.float32)
-    snow = np.array([0.90, 0.94, 1.0], np.float32) * (0.55 + 0.5 * grey)
-    flat = ~things & ~sky
-    cold = np.where(flat[..., None], cold * 0.46 + snow * 0.54, cold)
-    pale = np.array([0.80, 0.86, 0.93], np.float32)
-    cold = np.where(sky[..., None], cold * 0.35 + pale * 0.62, cold)
-    cap = _top_rim(things & ~lights, 3 * _scale(ground))
-    cold[cap] = (0.97, 0.98, 1.0)
-    flakes = rng.random(things.shape, dtype=np.float32) < 0.009
-    cold[flakes] = 1.0
-    return cold
-
-
-_STYLES: dict[str, Callable[[Picture, Ground, np.random.Generator, Tones], Picture]] = {
+_STYLES: dict[str, Callable[[Picture, Ground, np.random.Generator], Picture]] = {
     "night": _night,
     "sunset": _sunset,
     "pencil sketch": _sketch,

@@ -79,7 +79,7 @@ def test_the_card_shows_what_was_measured() -> None:
         "0.0123 (0.0101 to 0.0145)",
     ):
         assert number in card
-    assert "These models know sky, above;" in card and "captions of training scenes too" in card
+    assert "These models know sky, above;" in card and "none is a training caption" in card
     assert "| 12345, 3.580, 0 + 15001, 4.250, 1 |\n" in card and "| 801, –, 5 |\n" in card and "`SamModel`" in card
     found = results()
     rarest = min(found["quadrants"]["dog"].values())

@@ -25,7 +25,7 @@ def test_every_key_is_printed_with_its_default_and_meaning() -> None:
     text = as_yaml(load_config(None))
     for key in ("threads", "box_threshold", "fire_above"):
         assert re.search(rf"^ *{key}: ", text, re.M)
-    assert "# Sampler steps. (default: 50; changes pictures)\n  steps: 20\n" in text
+    assert "# Sampler steps. (default: 50; changes pictures)\n  steps: 16\n" in text
     assert max(map(len, (line for line in text.splitlines() if line.lstrip().startswith("#")))) <= 118
 
 

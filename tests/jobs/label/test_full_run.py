@@ -28,14 +28,14 @@ def quality(run: Path) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_at_least_four_hundred_pictures_at_eighteen_sites(run: Path) -> None:
+def test_at_least_four_hundred_pictures_at_twenty_four_sites(run: Path) -> None:
     assert pq.read_table(run / "images", columns=["image_id"]).num_rows >= 400
     assert (
         pq.read_table(run / "features.parquet", columns=["block", "branch", "t"])
         .group_by(["block", "branch", "t"])
         .aggregate([])
         .num_rows
-        == 18
+        == 24
     )
 
 

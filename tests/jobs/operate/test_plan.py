@@ -139,7 +139,7 @@ def test_a_plan_needs_no_autoencoder_that_is_yet_to_be_trained() -> None:
         "autoencoders as sae.train makes them, for nowhere has none yet",
     ]
     assert {**before, "assumed": 0} == {**there, "assumed": 0}
-    with pytest.raises(InputError, match="nowhere has no SAE for 18 of 18 sites"):
+    with pytest.raises(InputError, match="nowhere has no SAE for 24 of 24 sites"):
         plan(load_config(None, ["saes=nowhere", "sae=null"]), Rates())
 
 

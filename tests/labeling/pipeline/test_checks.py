@@ -56,7 +56,7 @@ def test_a_cluster_has_models_and_devices_of_its_own() -> None:
         (["generation.blocks=[mid_block.resnets.0]"], "has no SAE for 6 of 6 sites"),
         (
             ["saes=nowhere"],
-            r"nowhere has no SAE for 18 of 18 sites \(looked for nowhere/.*gazetteer sae train --out FOLDER makes",
+            r"nowhere has no SAE for 24 of 24 sites \(looked for nowhere/.*gazetteer sae train --out FOLDER makes",
         ),
         (["model.path=/nowhere"], "/nowhere is not a diffusers pipeline folder"),
         (["detector.path=/nowhere"], "/nowhere"),
