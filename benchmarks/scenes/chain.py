@@ -7,7 +7,8 @@
 Every step writes below --build and leaves NAME.done there; a step whose mark is older than that of one it needs is done
 again from its checkpoint's start. The finished models lie in BUILD/models, in the layout of `data/scenes/models`, with
 prompts beside them; `--plan` says what would be done. What `benchmarks.scenes.kept` kept in the repository is not done
-again by a build that lacks it. `benchmarks.scenes.adopt` lets a finished world ship.
+again by a build that lacks it. `benchmarks.scenes.adopt` lets a finished world ship, and a build begun by
+`benchmarks.scenes.shipped` goes on from the one that does.
 """
 
 from __future__ import annotations
