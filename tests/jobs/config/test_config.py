@@ -68,7 +68,7 @@ def test_what_is_wrong_with_a_file_is_said_with_its_place(tmp_path: Path) -> Non
     assert "is empty" in refused("# nothing\n", tmp_path)
     assert "is a list" in refused("- a\n", tmp_path)
     assert "images must be a whole number, not '010'" in refused(
-        embedded.replace("images: 480", "images: 010"), tmp_path
+        embedded.replace("images: 560", "images: 010"), tmp_path
     )
     assert "not a regular file" in refused_path(tmp_path)
     (tmp_path / "latin").write_bytes(b"name: caf\xe9\n")
