@@ -54,7 +54,7 @@ class FeaturesConfig:
     Attributes:
         method, fraction: how weights are chosen to erase a concept.
         top: features per concept and site at most, by dataset_iou.
-        written: of those of each concept, the best so many whose writing weights are scored.
+        written: of those of each concept, the best so many that fire, whose writing weights are scored.
         prompts: of the reporting half that name the concept, on which features are measured.
     """
 
@@ -218,7 +218,9 @@ def _written(
         name: {"own": [], "other": []} for name in ("written", "written_all")
     }
     best = [(site, numbers[0]) for site, numbers in labelled[concept].items() if site.t in samples and numbers]
-    for site, own in best[: config.written]:
+    for site, own in best:
+        if len(overlaps["written"]["own"]) == config.written:
+            break
         firsts = {c: of[site][0] for c, of in sorted(labelled.items()) if c != concept and of.get(site)}
         rivals = [number for number in firsts.values() if number != own]
         drawn = [int(seeded("written", seed, concept, site.slug).choice(rivals))] if rivals else []
@@ -226,6 +228,8 @@ def _written(
             activation = FeatureActivation(site.port, feature, saes[site])
             writes = estimate("cad", diffusion_problem(methods.unet, activation, samples[site.t], weights))
             taken = select(writes, selection)
+            if not taken:  # it fires nowhere in these samples, so nothing writes it: the next site's instead
+                break
             overlaps["written"][name].append(jaccard(chosen, select({n: writes[n] for n in scores}, selection)))
             overlaps["written_all"][name].append(jaccard(anywhere, taken))
             if name == "own":

@@ -159,4 +159,4 @@ def test_its_command_runs_on_its_own_models(python: Path, elsewhere: Path, site:
     saes = site / "gazetteer" / "data" / "scenes" / "models" / "saes"
     done = run(python, elsewhere, "-m", "gazetteer", "sae", "report", "--saes", str(saes), "--out", "report", "--json")
     assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout.splitlines()[-1])["sites"]) == 18
+    assert len(json.loads(done.stdout.splitlines()[-1])["sites"]) == 24

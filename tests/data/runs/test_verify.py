@@ -54,7 +54,7 @@ def test_a_sound_run_is_called_so_and_not_touched(scenes_run: Path) -> None:
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
     assert (report["verdict"], report["problems"]) == ("sound", [])
-    assert (report["shards"], report["planned"], report["rows"]["images"], report["rows"]["codes"]) == (4, 4, 16, 288)
+    assert (report["shards"], report["planned"], report["rows"]["images"], report["rows"]["codes"]) == (4, 4, 16, 384)
     assert report["bytes"] > sum(path.stat().st_size for path in scenes_run.rglob("*.parquet"))
     assert {path: path.stat().st_mtime_ns for path in scenes_run.rglob("*")} == before
 

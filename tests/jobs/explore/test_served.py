@@ -220,7 +220,7 @@ def test_what_does_nothing_or_more_than_was_painted_is_said(explored: Explored) 
 def test_a_place_names_what_fires_there_as_the_tables_do(explored: Explored) -> None:
     status, found, _ = explored.ask("/api/place", {**PROMPT, "x": 1.0, "y": 0.1})
     assert status == 200
-    assert len(found["sites"]) == 18
+    assert len(found["sites"]) == 24
     mid = next(site for site in found["sites"] if site["site"] == SITE)
     assert (mid["row"], mid["column"]) == (int(0.1 * mid["height"]), mid["width"] - 1)
     names = {row["feature"]: row["best_label"] for row in load_features(explored.run, **MID).to_pylist()}

@@ -135,7 +135,7 @@ class TestInBrowser:
         studio.one("#mode [data-mode=look]").click()
         studio.stroke((0.3, 0.2))
         studio.wait("return !document.getElementById('here').hidden")
-        assert len(studio.texts(".firing-table td .firing")) + len(studio.texts(".firing-table td > p")) == 18
+        assert len(studio.texts(".firing-table td .firing")) + len(studio.texts(".firing-table td > p")) == 24
         ActionChains(studio.driver, duration=10).move_to_element(studio.one(".firing li")).perform()
         studio.wait("return !document.getElementById('heat').hidden")
         name = studio.one(".firing b").text

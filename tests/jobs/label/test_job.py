@@ -30,10 +30,10 @@ def test_the_run_holds_every_table_and_every_site(scenes_run: Path) -> None:
     assert names == {"images", "codes", "segments", "evidence", "failures"} | final
     features = pq.read_table(scenes_run / "features.parquet")
     sites = {tuple(row.values()) for row in features.select(["block", "branch", "t"]).to_pylist()}
-    assert len(sites) == 18
+    assert len(sites) == 24
     images = pq.read_table(scenes_run / "images")
     assert images.num_rows == 16
-    assert pq.read_table(scenes_run / "codes").num_rows == 16 * 18
+    assert pq.read_table(scenes_run / "codes").num_rows == 16 * 24
     assert pq.read_table(scenes_run / "segments").num_rows > 16
     assert set(images["split"].to_pylist()) == {"discovery", "heldout"}
 

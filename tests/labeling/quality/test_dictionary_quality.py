@@ -142,7 +142,7 @@ def test_the_command_that_measured_the_dictionaries(scenes_run: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])["dictionaries"]
     assert found["vectors"] == "gazetteer.labeling.vocabulary.glove:vector" and not found["unknown"]
-    assert len(found["sites"]) == 18 and any(site["features"] > 1 for site in found["sites"])
+    assert len(found["sites"]) == 24 and any(site["features"] > 1 for site in found["sites"])
     assert "published dictionaries" in done.stderr
     own = ["quality", str(scenes_run), "--no-shuffle", "--no-accuracy", "--json", "--vectors", "model"]
     refused = in_process(*own, "--set", "generation.steps=5")  # not the run's
