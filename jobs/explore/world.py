@@ -28,10 +28,10 @@ FINEST = 128
 """Cells a side of a painted mask at most."""
 EXAMPLES = 24
 PAINT: dict[str, Any] = {
-    "strength": 2.0, "window": [0.2, 1.0], "branch": "cond", "outside": "keep", "choice": "contrast",
+    "strength": 0.1, "window": [0.2, 1.0], "branch": "cond", "outside": "keep", "choice": "contrast",
 }  # fmt: skip
-"""An edit that was just begun. A stroke is small and should be seen: early and middle steps, twice the block's own
-update, every feature by how much more it fires in the concept's cells; what is not painted stays."""
+"""An edit that was just begun. A stroke is small and should be seen: early and middle steps, a tenth of each
+block's own update, every feature by how much more it fires in the concept's cells; what is not painted stays."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ function tools(edits, world) {
     $("undo").disabled = !edits.past.length;
     if (!edit) return;
     $("strength").value = edit.strength;
-    $("strength-said").textContent = edit.strength.toFixed(1);
+    $("strength-said").textContent = edit.strength.toFixed(2);
     pressed($("stage"), (b) => { const [low, high] = world.stages[b.dataset.stage]; return edit.window[0] <= low && high <= edit.window[1]; });
     pressed($("branch"), (b) => b.dataset.branch === edit.branch);
     pressed($("outside"), (b) => b.dataset.outside === edit.outside);
@@ -78,7 +78,7 @@ function tools(edits, world) {
   }, name)));
   $("mode").addEventListener("click", (event) => { if (event.target.dataset.mode) setMode(event.target.dataset.mode); });
   $("size").addEventListener("input", () => setSize(Number($("size").value)));
-  $("strength").addEventListener("input", () => { $("strength-said").textContent = Number($("strength").value).toFixed(1); });
+  $("strength").addEventListener("input", () => { $("strength-said").textContent = Number($("strength").value).toFixed(2); });
   $("strength").addEventListener("change", () => {
     const strength = Number($("strength").value);
     const { outside } = edits.current;  // taking away inside and everywhere else at once is refused
