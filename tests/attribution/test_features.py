@@ -228,6 +228,17 @@ def test_written_compares_the_concept_s_weights_with_the_writers_of_its_own_feat
     assert found == {"written": {"own": 1.0, "other": 0.0}, "written_all": {"own": 0.0, "other": 1.0}}
     chosen = {(row["feature"], row["row"]): row["chosen"] for row in rows}
     assert chosen == {(f, r): 3 * (r == 0) for f in (None, 0) for r in range(3)}
+    # A feature of the dog's that is silent here has no writers, and the next site's takes its place.
+    silent, mute = dataclasses.replace(site, branch="uncond"), SparseAutoencoder(SAEConfig(d=3, n=3, k=3))
+    with torch.no_grad():
+        mute.encoder.copy_(-torch.eye(3))
+        mute.decoder.copy_(torch.eye(3))
+    labelled["dog"] = {silent: [0], site: [0]}
+    again = _written(methods, "dog", labelled, samples, {**saes, silent: mute}, config, 0)  # type: ignore[arg-type]
+    assert again == (found, rows)
+    labelled["dog"] = {silent: [0]}
+    found, rows = _written(methods, "dog", labelled, samples, {silent: mute}, config, 0)  # type: ignore[arg-type]
+    assert np.isnan(found["written"]["own"]) and {row["feature"] for row in rows} == {None}
 
 
 def loaded_on(saes: str, sites: set[Site], device: str, *, signal: str) -> dict[Site, SparseAutoencoder]:
