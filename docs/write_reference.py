@@ -126,7 +126,8 @@ def _signature(value: Any) -> str:
     parameters = []
     for parameter in inspect.signature(value).parameters.values():
         default = parameter.default
-        if default is not inspect.Parameter.empty and not isinstance(default, bool | int | float | str | None):
+        plain = isinstance(default, bool | int | float | str | None) and default == default  # a NaN says nothing
+        if default is not inspect.Parameter.empty and not plain:
             default = ...
         parameters.append(parameter.replace(annotation=inspect.Parameter.empty, default=default))
     return str(inspect.Signature(parameters)).replace("Ellipsis", "…")

@@ -30,6 +30,10 @@ UNITS: dict[str, str] = {
 }
 """Units of an edit's strength β, and what each means."""
 
+USUAL_STRENGTH: dict[str, float] = {**dict.fromkeys(UNITS, 1.0), "update_norm": 0.2}
+"""β by unit where none is said. A block's whole update once more is noise on top of the picture; a fifth of it places
+things as often and keeps the rest (docs/results/steering.md)."""
+
 CHOICES = ("labels", "contrast", "dictionary")
 OUTSIDES = ("remove", "subtract", "keep")
 
@@ -38,6 +42,9 @@ UNWEIGHTED = ("feature_p99", "code")
 CONTRAST_UNHEARD = (
     "feature_p99 and code count features by their own strength and hear no weights of the choice contrast"
 )
+
+_UNSAID = float("nan")
+"""This very object as a strength: the usual one of the unit. Any other NaN is refused."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ class Edit:
             nearest to the window's middle. Halfway, features have more names than at the first step, and work there.
         choice: for `concept` and `word`, which features are added, and how much of each: one of CHOICES
             (`dictionary` is of a concept only); empty: ``contrast`` for a concept, ``labels`` for a word.
-        strength: β; 0 is no edit at all, a negative one takes away.
+        strength: β; 0 is no edit at all, a negative one takes away; unsaid: USUAL_STRENGTH of the unit.
         unit: one of UNITS.
         images: places in the batch, from 0; empty: every picture.
     """
@@ -117,11 +124,13 @@ class Edit:
     blocks: tuple[str, ...] = ()
     t: float | None = 0.5
     choice: str = ""
-    strength: float = 1.0
+    strength: float = _UNSAID
     unit: str = "update_norm"
     images: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.strength is _UNSAID:
+            object.__setattr__(self, "strength", USUAL_STRENGTH.get(self.unit, 1.0))
         make_floats(self, "strength", "window", "t")
         if bool(self.concept) + bool(self.word) > 1 or not (self.concept or self.word or self.targets):
             raise InputError("An edit needs a concept, a word or targets.")
@@ -198,13 +207,13 @@ class Edit:
     def as_dict(self) -> dict[str, Any]:
         """Plain values without what is left at its default; `edit_files.read_edit` gives the edit back.
 
-        How features are found is always said: what is measured best, and so the default, changes.
+        The strength and how features are found are always said: what is measured best, and so the default, changes.
         """
         usual = asdict(_DEFAULT) | {"concept": "", "choice": self.choice}
         if self.region.everywhere and self.strength < 0.0:
             usual["outside"] = "keep"
-        finding = ("t", "choice") if self.concept or self.word else ()
-        plain = {name: value for name, value in asdict(self).items() if name in finding or value != usual[name]}
+        said = ("strength", "t", "choice") if self.concept or self.word else ("strength",)
+        plain = {name: value for name, value in asdict(self).items() if name in said or value != usual[name]}
         if "region" in plain:
             plain["region"] = {name: value for name, value in plain["region"].items() if value}
         if "targets" in plain:

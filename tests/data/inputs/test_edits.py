@@ -68,7 +68,7 @@ def test_equal_edits_have_equal_digests_however_their_numbers_are_written() -> N
     vectors = [Edit(targets=(Target("mid", vector=v),), strength=s) for v, s in (((1, -0.0), -0.0), ((1.0, 0.0), 0.0))]
     assert vectors[0] == vectors[1] and vectors[0].digest == vectors[1].digest
     # What is recorded under a digest stays there.
-    night = Edit(word="night", window=(0.2, 0.6), t=None)
+    night = Edit(word="night", window=(0.2, 0.6), t=None, strength=1.0)
     assert (made(float).digest, night.digest) == ("10b8f9e78739da6b", "a8b32939dd199dab")
 
 
@@ -100,23 +100,28 @@ def test_taking_away_keeps_what_is_outside_of_its_region() -> None:
 
 def test_defaults_are_those_that_were_measured_best() -> None:
     dog, night = Edit("dog"), Edit(word="night")
-    assert (dog.choice, dog.t, dog.window, dog.outside, dog.strength) == ("contrast", 0.5, (0.6, 1.0), "remove", 1.0)
-    assert (night.choice, night.t) == ("labels", 0.5)
+    assert (dog.choice, dog.t, dog.window, dog.outside, dog.strength) == ("contrast", 0.5, (0.6, 1.0), "remove", 0.2)
+    assert (night.choice, night.t, night.strength) == ("labels", 0.5, 0.2)
+    usual = {unit: 0.2 if unit == "update_norm" else 1.0 for unit in UNITS}
+    assert {unit: Edit("dog", unit=unit).strength for unit in UNITS} == usual
+    assert replace(dog, unit="code").strength == 0.2  # said by then
     nearest = Edit("dog", choice="labels", t=None)
     assert read_edit(nearest.as_dict()) == nearest
     # What is written down says how features are found, and means the same when other defaults are best.
-    assert dog.as_dict() == {"concept": "dog", "t": 0.5, "choice": "contrast"}
-    assert night.as_dict() == {"word": "night", "t": 0.5, "choice": "labels"}
+    assert dog.as_dict() == {"concept": "dog", "t": 0.5, "choice": "contrast", "strength": 0.2}
+    assert night.as_dict() == {"word": "night", "t": 0.5, "choice": "labels", "strength": 0.2}
     assert "choice" not in Edit(targets=(Target("mid", features=(3,)),)).as_dict()
 
 
 def test_with_its_features_an_edit_is_the_same_however_they_were_found() -> None:
     features = (Target("mid", features=(3, 7)),)
-    now, before = Edit("dog", targets=features), Edit("dog", targets=features, choice="labels", t=None, blocks=("mid",))
+    now = Edit("dog", targets=features, strength=1.0)
+    before = Edit("dog", targets=features, choice="labels", t=None, blocks=("mid",), strength=1.0)
     assert now.digest == before.digest == "99eb2cd08331a490"
     assert Edit("dog").digest != Edit("dog", choice="labels").digest != Edit("dog", choice="labels", t=None).digest
-    # As older versions recorded it, whose defaults were these.
-    assert read_edit({"concept": "dog", "targets": [{"block": "mid", "features": [3, 7]}]}).digest == "99eb2cd08331a490"
+    # As it is recorded: how its features were found is left out.
+    recorded = {"concept": "dog", "targets": [{"block": "mid", "features": [3, 7]}], "strength": 1.0}
+    assert read_edit(recorded).digest == "99eb2cd08331a490"
 
 
 def test_short_forms(tmp_path) -> None:
