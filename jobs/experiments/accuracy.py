@@ -15,9 +15,11 @@ from gazetteer.data.core.sites import IMAGE, TEXT, Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.exact import ExactPicture
 from gazetteer.data.runs.folder import RunFolder, open_finished
+from gazetteer.jobs.config.kept import run_config
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.layout import check_config, load_saes
 from gazetteer.labeling.evidence.site_codes import SiteCodes
+from gazetteer.labeling.quality import thresholds
 from gazetteer.labeling.quality.accuracy import (
     COLUMNS,
     accuracy_of,
@@ -37,7 +39,8 @@ def accuracy(config: RunConfig, run: str) -> dict[str, Any]:
 
     Returns:
         what `accuracy_of` gives, and ``images``, ``half`` and what is not judged: ``words``, labels of text streams, of
-        which pictures with masks say nothing, and ``unshown``, labels of what none of the pictures shows.
+        which pictures with masks say nothing, and ``unshown``, labels of what none of the pictures shows; of the
+        tuning half also ``thresholds``, what other ones would have named (`labeling.quality.thresholds`).
     Raises:
         InputError: no pictures with truth are named, or the configuration is not the run's.
     """
@@ -45,20 +48,32 @@ def accuracy(config: RunConfig, run: str) -> dict[str, Any]:
     labels = store.read_final("labels", COLUMNS)
     check_config(config, store)
     pictures = truth_pictures(config)
-    rows, best = judged_exactly(config, store, labels, pictures), labels["rank"].to_numpy() == 1
+    truth, shown = _exactly(config, store, pictures)
+    rows, best = judged(labels, truth, shown), labels["rank"].to_numpy() == 1
     spoken = labels["stream"].to_numpy() == TEXT
     words, unshown = int((spoken & best).sum()), int((~spoken & best).sum()) - rows.num_rows
-    about = {"images": len(pictures), "half": config.accuracy.half, "words": words, "unshown": unshown}
+    about: dict[str, Any] = {"images": len(pictures), "half": config.accuracy.half, "words": words, "unshown": unshown}
+    if config.accuracy.half == "tuning":
+        pairs = store.read_final("candidates", thresholds.COLUMNS)
+        labelled_with = run_config(run, heard="labels.min_").labels  # thresholds are numbers: no code is heard
+        about["thresholds"] = thresholds.tried_thresholds(pairs, truth, labelled_with, shown[0])
     return {**accuracy_of(rows), **about}
 
 
 def judged_exactly(config: RunConfig, store: RunFolder, labels: pa.Table, pictures: Sequence[ExactPicture]) -> pa.Table:
     """`judged` of a run's labels on exact pictures, whose names are taken as meant."""
+    return judged(labels, *_exactly(config, store, pictures))
+
+
+def _exactly(
+    config: RunConfig, store: RunFolder, pictures: Sequence[ExactPicture]
+) -> tuple[dict[Site, Explained], tuple[frozenset[str], frozenset[str]]]:
+    """What explains a run's features on exact pictures, and the concepts and looks that these show, in its words."""
     rows = store.read_final("candidates", ["concept", "kind"]).to_pylist()
     concepts = sorted({row["concept"] for row in rows if row["kind"] not in ("style", "place")})
     styles = {*config.labels.styles, *(row["concept"] for row in rows if row["kind"] == "style")}
     named = named_as(pictures, concepts, styles)
-    return judged(labels, exact_truth(config, named, concepts), shown_in(named))
+    return exact_truth(config, named, concepts), shown_in(named)
 
 
 def exact_truth(config: RunConfig, pictures: Sequence[ExactPicture], concepts: Sequence[str]) -> dict[Site, Explained]:

@@ -122,20 +122,28 @@ def judged(
 
 
 def _judge(part: pa.Table, explained: Explained | None) -> pa.Table:
-    own, other = np.zeros((2, part.num_rows))
-    if explained is not None:
-        column = {pair: i for i, pair in enumerate(zip(explained.names, explained.forms, strict=True))}
-        row = {int(feature): i for i, feature in enumerate(explained.features)}
-        for number, label in enumerate(part.select(["feature", "concept", "kind"]).to_pylist()):
-            form = REGION if label["kind"] in SPATIAL_KINDS else label["kind"]
-            at = column.get((label["concept"], form))
-            if at is not None and label["feature"] in row:
-                fraction = explained.fraction[row[label["feature"]]]
-                own[number], other[number] = fraction[at], np.delete(fraction, at).max(initial=0.0)
+    own, other = np.zeros((2, part.num_rows)) if explained is None else own_and_best_other(part, explained)
     extra = {"right": pa.array(own > other), "truth_explained": pa.array(own), "truth_other": pa.array(other)}
     for name, values in extra.items():
         part = part.append_column(name, values)
     return part
+
+
+def own_and_best_other(part: pa.Table, explained: Explained) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What each label of a site explains on exact pictures, and the best of everything else: [L] each; 0, 0 if silent.
+
+    part: at least ``feature``, ``concept`` and ``kind``.
+    """
+    own, other = np.zeros((2, part.num_rows))
+    column = {pair: i for i, pair in enumerate(zip(explained.names, explained.forms, strict=True))}
+    row = {int(feature): i for i, feature in enumerate(explained.features)}
+    for number, label in enumerate(part.select(["feature", "concept", "kind"]).to_pylist()):
+        form = REGION if label["kind"] in SPATIAL_KINDS else label["kind"]
+        at = column.get((label["concept"], form))
+        if at is not None and label["feature"] in row:
+            fraction = explained.fraction[row[label["feature"]]]
+            own[number], other[number] = fraction[at], np.delete(fraction, at).max(initial=0.0)
+    return own, other
 
 
 def accuracy_of(rows: pa.Table) -> dict[str, Any]:

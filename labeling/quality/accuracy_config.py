@@ -24,6 +24,7 @@ class AccuracyConfig:
     images: Count = setting(Effect.MEASUREMENTS, "Pictures to judge by.", default=300)
     half: Annotated[str, OneOf(HALVES)] = setting(
         Effect.MEASUREMENTS,
-        "``report``, or ``tuning``: the pictures that thresholds may be chosen on, disjoint from the others.",
+        "``report``, or ``tuning``: the pictures that thresholds may be chosen on, disjoint from the others; of these "
+        "`gazetteer quality` also says what other thresholds of `labels` would name.",
         default="report",
     )

@@ -168,6 +168,7 @@ def _accuracy(arguments: argparse.Namespace) -> dict[str, Any] | None:
     from gazetteer.jobs.experiments.accuracy import accuracy
     from gazetteer.jobs.experiments.layout import check_config
     from gazetteer.labeling.quality.accuracy import print_accuracy
+    from gazetteer.labeling.quality.thresholds import print_thresholds
 
     try:
         config = configuration(arguments)
@@ -185,6 +186,8 @@ def _accuracy(arguments: argparse.Namespace) -> dict[str, Any] | None:
         return None
     result = accuracy(config, arguments.run)
     print_accuracy(result)
+    if "thresholds" in result:
+        print_thresholds(result["thresholds"])
     return result
 
 
