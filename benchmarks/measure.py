@@ -175,12 +175,14 @@ _LAYOUT = ["--exact", "OUT/exact", "--plots", "OUT/plots"]
 _LAYOUT_TINY = ["--quick", "--train-images", "8", "--heldout-images", "4", "--exact", "OUT/exact"]
 _ERASING = ("steps_random", "cad", "cad_random", "repaired", "published", "uce", "steps_all", "random", "sae_ablate",
             "sae_negative", "sae_replace")  # fmt: skip
+_ERASING_LOOKS = ("steps_random", "cad", "random", "repaired", "sae_ablate", "sae_negative", "sae_replace")
 _ATTACKED = ("steps_random", "cad", "repaired", "uce", "sae_ablate")
 _CAUSAL = ["causal", "RUN", "--set", "causal.pick=sample", "causal.unlabelled=0"]
 
 PIECES = (
     Piece("label", (), _label),
-    Piece("attribution", (), _attribution(("erase", "amplify", "styles", "areas", "located"), _ERASING)),
+    Piece("attribution", (), _attribution(("erase", "amplify", "located"), _ERASING)),
+    Piece("looks", ("attribution",), _attribution(("erase", "styles", "areas"), _ERASING_LOOKS)),
     Piece("quality", ("label",), _on_run(
         "quality", "RUN", quick=["--no-shuffle"], rehearsal=["--set", "accuracy.images=6"])),
     Piece("exact", (), _exact),

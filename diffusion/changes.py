@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.inputs.edits import SAE_UNITS, Edit, Target
+from gazetteer.data.inputs.edits import SAE_UNITS, UNWEIGHTED, Edit, Target
 from gazetteer.sae.model.autoencoder import Codes, SparseAutoencoder
 
 
@@ -31,6 +31,17 @@ class Action:
     def removes(self) -> bool:
         """Whether the features are taken away outside of the region."""
         return self.sae is not None and self.edit.outside == "remove" and not self.edit.region.everywhere
+
+    @property
+    def shares(self) -> Tensor:
+        """How much of each feature's activation `removes` takes away, [features]: all of it without scales.
+
+        By its scale otherwise, the largest wholly: a choice that weighs every feature would else take everything away.
+        """
+        scales = torch.tensor(self.target.scales).abs()
+        if not len(scales) or self.edit.unit in UNWEIGHTED or not scales.any():
+            return torch.ones(len(self.target.features))
+        return scales / scales.max()
 
 
 def changes_of(x: Tensor, grid: tuple[int, int], actions: Sequence[Action]) -> dict[str, Tensor]:
@@ -88,29 +99,31 @@ def _removed(codes: Codes, grid: tuple[int, int], actions: Sequence[Action]) -> 
     used = sorted({feature for action in actions for feature in action.target.features})
     place = {feature: i for i, feature in enumerate(used)}
     device = codes.values.device
-    wanted: dict[str, Tensor] = {}
-    left = torch.ones(images, count, len(used), device=device)  # shares of the activations that may still go
+    wanted: dict[str, Tensor] = {}  # shares of the activations that are to go
+    gone = torch.zeros(images, count, len(used), device=device)  # shares that went already
+    placed = torch.zeros_like(gone, dtype=torch.bool)
     for action in actions:
         inside = torch.from_numpy(action.edit.region.grid(*grid).reshape(-1)).to(device)
-        columns = torch.zeros(len(used), dtype=torch.bool, device=device)
-        columns[[place[feature] for feature in action.target.features]] = True
+        shares = torch.zeros(len(used), device=device)
+        shares[[place[feature] for feature in action.target.features]] = action.shares.to(device)
         rows = rows_of([action], images)
-        here = (inside[:, None] & columns)[None]
+        here = (inside[:, None] & (shares > 0.0))[None]
         if action.edit.strength > 0.0:  # where any edit places a feature, none takes it away
-            left[rows] *= ~here
+            placed[rows] |= here
         elif action.edit.unit == "code":  # what is switched off already goes no second time
-            left[rows] += action.edit.strength * here
+            gone[rows] -= action.edit.strength * here
         if action.removes:
-            mask = wanted.setdefault(action.edit.branch, torch.zeros_like(left, dtype=torch.bool))
-            mask[rows] |= (~inside[:, None] & columns)[None]
+            share = wanted.setdefault(action.edit.branch, torch.zeros_like(gone))
+            share[rows] = torch.maximum(share[rows], (~inside[:, None] * shares)[None])
     dense = torch.zeros(images * count, sae.config.n, device=device)
     dense.scatter_add_(1, codes.indices.flatten(0, 1), codes.values.flatten(0, 1).float())
     values = dense[:, used].unflatten(0, (images, count))
     vectors = sae.decoder.detach()[used].float()
     removed: dict[str, Tensor] = {}
     for branch in sorted(wanted):  # "both" first: what it removes is not removed a second time
-        removed[branch] = (values * left.clamp_min(0.0) * wanted[branch]) @ vectors
-        left *= ~wanted[branch]
+        share = (wanted[branch] * ~placed - gone).clamp_min(0.0)
+        removed[branch] = (values * share) @ vectors
+        gone += share
     return removed
 
 

@@ -156,7 +156,7 @@ def load_causal(
     verdict: OneOrMore | None = None,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """What switching features on did, beside random directions (causal.parquet, written by ``gazetteer causal``).
+    """What switching features on did, beside other features (causal.parquet, written by ``gazetteer causal``).
 
     Args:
         verdict: only these values of `causal_verdict`; the others as in `load_labels`.

@@ -32,6 +32,7 @@ from gazetteer.data.inputs.edits import Edit, Target
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.diffusion.steer import Saes, steer
 from gazetteer.labeling.evidence.site_codes import site_of_row
+from gazetteer.labeling.interventions.resolve import WRITTEN
 from gazetteer.labeling.quality.intervals import Interval, mean_interval
 from gazetteer.labeling.rules.null import seeded
 from gazetteer.labeling.tables import load_labels
@@ -129,9 +130,12 @@ def ablating_edits(features: Mapping[Site, Sequence[int]]) -> list[Edit]:
     """Edits that take z_f · f out of what blocks write, in every cell, at every step, in the site's branch.
 
     Of several sites of a block and branch the one nearest in t serves each step, the later in the process of two
-    that are as near.
+    that are as near; where update and output of a block are heard, the update's, for both are one change.
     """
-    edits = []
+    edits, heard = [], dict[tuple[str, str, str], str]()
+    for site in sorted(features, key=lambda site: -_rank(site)):
+        heard[site.block, site.stream, site.branch] = site.signal
+    features = {s: own for s, own in features.items() if heard[s.block, s.stream, s.branch] == s.signal}
     for place in dict.fromkeys(site.place for site in features):
         sites = sorted((site for site in features if site.place == place), key=lambda site: site.t)
         borders = [0.0, *((first.t + second.t) / 2 for first, second in pairwise(sites)), 1.0]
@@ -142,6 +146,11 @@ def ablating_edits(features: Mapping[Site, Sequence[int]]) -> list[Edit]:
                     Edit(targets=(target,), window=(low, high), branch=site.branch, strength=-1.0, unit="code")
                 )
     return edits
+
+
+def _rank(site: Site) -> int:
+    """The place of a site's signal among those that edits act on, first what is taken; the last of what is not."""
+    return WRITTEN.index(site.signal) if site.signal in WRITTEN else len(WRITTEN)
 
 
 def _features_of(run: str, concept: str) -> dict[Site, list[int]]:

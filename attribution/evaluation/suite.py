@@ -197,7 +197,8 @@ def run_suite(
         result["erase"]["blocking"] = evaluation.blocked(targets)
     points = {method: figures["fraction"] for method, figures in result["erase"].items() if "fraction" in figures}
     if "attacks" in parts:
-        resistance = Resistance(evaluation.pairs, config.resistance, evaluation.draws)
+        resisting = replace(config.resistance, methods=()) if only else config.resistance  # all that are named
+        resistance = Resistance(evaluation.pairs, resisting, evaluation.draws)
         result["attacks"] = resistance.run(points, concepts or targets[: config.attacked])
     if "amplify" in parts and raised:
         result["amplify"] = evaluation.run("amplify", raised, only)
@@ -226,8 +227,7 @@ def _faithful(
     parts: Collection[str], cache: ResultCache,
 ) -> dict[str, Any]:  # fmt: skip
     """How well scores foretell ablations, on the noise they were made from and on other noise."""
-    rows: list[dict[str, Any]] = []
-    other: list[dict[str, Any]] = []
+    rows, other = list[dict[str, Any]](), list[dict[str, Any]]()
     for concept in targets[: config.study.concepts] if "faithfulness" in parts else ():
         study = partial(faithfulness, methods, concept, config.study, methods.config.seed)
         rows += cache.json(("faithfulness", concept), study)
@@ -280,7 +280,7 @@ def _by_need(rates: dict[str, tuple[float, float]], objects: Collection[str]) ->
 def _beside(
     evaluation: EditEvaluation, config: SuiteConfig, groups: dict[str, list[str]], only: Sequence[str]
 ) -> dict[str, Any]:
-    """Erasing or amplifying what is no object, by fewer methods and without the curves of followers."""
+    """Erasing or amplifying what is no object, by the named methods or else by fewer, without curves of followers."""
     pairs, result = evaluation.pairs, {}
     for name, members in groups.items():
         if not members:
@@ -293,7 +293,7 @@ def _beside(
         )  # fmt: skip
         goal = name.partition("_")[0]
         known = config.evaluation.erase if goal == "erase" else config.evaluation.amplify
-        fewer = [m for m in config.fewer if m in (only or config.fewer) and m in known] or only
+        fewer = [method for method in only or config.fewer if method in known] or only
         result[name] = plain.run(goal, members, fewer)
         if goal == "erase":
             result[name]["blocking"] = evaluation.blocked(members)

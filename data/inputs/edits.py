@@ -94,11 +94,13 @@ class Edit:
     """One change to a generation.
 
     Attributes:
-        concept: what to add, by its labels; `gazetteer.labeling.interventions.resolve.resolve` turns it into targets.
+        concept: what to add, by where it is in a run's pictures or by its labels (`choice`);
+            `gazetteer.labeling.interventions.resolve.resolve` turns it into targets.
         word: what to add, by the prompts that contain the word (for styles, which are no segments); resolved likewise.
         targets: the features or directions themselves.
         region: where; everywhere makes the edit global.
-        outside: of the region: ``remove`` takes the features away (Z·f), ``subtract`` takes away half of what is added
+        outside: of the region: ``remove`` takes the features away (Z·f; by their scales, the largest wholly, but in the
+            units ``feature_p99`` and ``code``), ``subtract`` takes away half of what is added
             inside, whether they fire or not (with a negative strength: adds half of what is taken inside), ``keep``
             changes nothing; empty: ``remove``, and ``keep`` with a negative strength, which takes away inside alone.
         window: low, high: acts at the sampler steps with low < t ≤ high, and at t = 0 when low is 0.
@@ -129,12 +131,12 @@ class Edit:
     images: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        check_choice("unit", self.unit, tuple(UNITS))
         if self.strength is _UNSAID:
-            object.__setattr__(self, "strength", USUAL_STRENGTH.get(self.unit, 1.0))
+            object.__setattr__(self, "strength", USUAL_STRENGTH[self.unit])
         make_floats(self, "strength", "window", "t")
         if bool(self.concept) + bool(self.word) > 1 or not (self.concept or self.word or self.targets):
             raise InputError("An edit needs a concept, a word or targets.")
-        check_choice("unit", self.unit, tuple(UNITS))
         check_choice("branch", self.branch, (*BRANCHES, "both"))
         if not self.choice:
             object.__setattr__(self, "choice", "contrast" if self.concept else "labels")

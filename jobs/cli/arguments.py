@@ -79,7 +79,7 @@ def configured(parser: argparse.ArgumentParser) -> None:
         "--config",
         metavar="FILE",
         help="YAML file or preset: flux-schnell, paper-sd14, sd35-medium, sdxl-turbo, or scenes-dit, whose weights are "
-        "to be trained first (default: embedded)",
+        "to be trained first (default: that of the run, where the verb works on one that keeps its own, else embedded)",
     )
     parser.add_argument(
         "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="KEY=VALUE",

@@ -15,7 +15,6 @@ from gazetteer.data.core.sites import IMAGE, TEXT, Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.exact import ExactPicture
 from gazetteer.data.runs.folder import RunFolder, open_finished
-from gazetteer.jobs.config.kept import run_config
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.layout import check_config, load_saes
 from gazetteer.labeling.evidence.site_codes import SiteCodes
@@ -29,6 +28,7 @@ from gazetteer.labeling.quality.accuracy import (
     named_as,
     shown_in,
 )
+from gazetteer.labeling.quality.report import labels_of
 
 if TYPE_CHECKING:
     from gazetteer.labeling.rules.kinds.explained import Explained
@@ -55,8 +55,7 @@ def accuracy(config: RunConfig, run: str) -> dict[str, Any]:
     about: dict[str, Any] = {"images": len(pictures), "half": config.accuracy.half, "words": words, "unshown": unshown}
     if config.accuracy.half == "tuning":
         pairs = store.read_final("candidates", thresholds.COLUMNS)
-        labelled_with = run_config(run, heard="labels.min_").labels  # thresholds are numbers: no code is heard
-        about["thresholds"] = thresholds.tried_thresholds(pairs, truth, labelled_with, shown[0])
+        about["thresholds"] = thresholds.tried_thresholds(pairs, truth, labels_of(store), shown[0])
     return {**accuracy_of(rows), **about}
 
 

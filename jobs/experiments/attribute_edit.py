@@ -10,7 +10,7 @@ import numpy as np
 from annotated_types import Ge
 from PIL import Image
 
-from gazetteer.attribution.edits.defaults import POOL, Dose, dose, evaluated
+from gazetteer.attribution.edits.defaults import EVALUATED, POOL, Dose, dose, evaluated
 from gazetteer.attribution.edits.delta import Delta, applied
 from gazetteer.attribution.edits.delta_file import require_same, save_delta
 from gazetteer.attribution.edits.method_names import takes_all
@@ -19,6 +19,7 @@ from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.evaluators import Images, painter
 from gazetteer.attribution.scores.selection import TopFraction
+from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import claim_folder
 from gazetteer.data.core.settings import Effect, Natural, settings
@@ -116,7 +117,8 @@ def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: st
 
 
 def _evaluated_on(run: RunConfig) -> bool:
-    """Whether model and sampling are those that doses were chosen on, of the configuration that everyone has."""
+    """Whether model and sampling are those that doses were chosen on: of the configuration that everyone has, while
+    its model is that one."""
 
     def marks(config: RunConfig) -> dict[str, Any]:
         return {
@@ -125,7 +127,8 @@ def _evaluated_on(run: RunConfig) -> bool:
             "model.dtype": "",  # which moves last digits
         }
 
-    return marks(run) == marks(load_config())
+    model = Path(load_config().model.path)
+    return marks(run) == marks(load_config()) and model.is_dir() and digest_path(str(model)) == EVALUATED
 
 
 def _pictures(run: RunConfig, methods: Methods, edit: Delta, cases: list[Case], path: Path) -> dict[str, str]:

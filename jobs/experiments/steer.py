@@ -26,7 +26,7 @@ from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.draw import png_with, sample
 from gazetteer.jobs.experiments.layout import check_config
 from gazetteer.labeling.interventions.evaluation.trials import Classifier
-from gazetteer.labeling.interventions.resolve import resolve
+from gazetteer.labeling.interventions.resolve import idle_blocks, resolve
 from gazetteer.sae.model.checkpoint import load_site_saes
 
 _FEATURES = ("saes", "sae_check.signal", "model.path", "model.config", "model.revision")
@@ -109,7 +109,10 @@ def _resolved(edits: Sequence[Edit], run: str | None) -> tuple[Edit, ...]:
         return tuple(edits)
     if run is None:
         raise InputError("Edits that name concepts or words need a finished labelling run: gazetteer steer draw RUN.")
-    return resolve(edits, run)
+    resolved = resolve(edits, run)
+    for said in dict.fromkeys((edit.name, *idle_blocks(edit)) for edit in resolved if idle_blocks(edit)):
+        print(f"no feature carries {said[0]!r} in {', '.join(said[1:])}: the edit leaves it out", file=sys.stderr)
+    return resolved
 
 
 def load_classifier(name: str, words: Sequence[str], key: str = "steer.classifier") -> Classifier:

@@ -21,6 +21,7 @@ from gazetteer.jobs.explore.studio import Studio
 from gazetteer.labeling.atlas.inks import Ink, inks
 from gazetteer.labeling.evidence.run_codes import picture_grids
 from gazetteer.labeling.evidence.site_codes import same_site
+from gazetteer.labeling.interventions.resolve import idle_blocks
 from gazetteer.labeling.tables import load_images, load_labels, load_segments
 from gazetteer.labeling.vocabulary.synonyms import read_synonyms
 
@@ -165,6 +166,8 @@ class World:
             name = f"Edit {number} ({edit.name})"
             if not any(edit.active(t) for t in times):
                 said.append(f"{name} does nothing: no sampler step lies in its window.")
+            if idle := idle_blocks(whole):
+                said.append(f"{name} does nothing in {', '.join(idle)}: no feature there carries it.")
             coarse = [f"{target.block} ({_said(grid)})" for target in whole.targets
                       if (grid := self._grid(target.block)) and not edit.region.holds_cell(*grid)]  # fmt: skip
             if coarse:

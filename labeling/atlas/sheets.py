@@ -80,7 +80,7 @@ def write_edits(folders: Paths, out: Path) -> int:
                     title: _copy(folder / file, out, f"edit-{number}-{row}-{_plain(title)}")
                     for title, file in picture["files"].items()
                 }
-                edits = [str(edit) if weights else _said(about["edits"][edit]) for edit in picture["edits"]]
+                edits = [str(edit) if weights else _said(edit, about["edits"][edit]) for edit in picture["edits"]]
                 sheets.append(
                     {"prompt": picture["prompt"], "seed": str(picture["seed"]), "edits": edits, "files": files}
                 )
@@ -90,9 +90,14 @@ def write_edits(folders: Paths, out: Path) -> int:
     return len(sheets)
 
 
-def _said(raw: Mapping[str, Any]) -> str:
-    """An edit in a few words."""
+def _said(digest: str, raw: Mapping[str, Any]) -> str:
+    """An edit in a few words; InputError where what is read is not what was drawn with."""
     edit = read_edit(raw)
+    if edit.digest != digest:
+        raise InputError(
+            f"The edit {digest} of {edit.name!r} was written down by a version with other defaults, and would be read "
+            "as another edit; draw it again."
+        )
     region, (low, high) = edit.region, edit.window
     where = f"in the box {list(region.box)}" if region.box else "everywhere" if region.everywhere else "in a mask"
     where = next((f"in the {name}" for name, box in QUADRANTS.items() if box == region.box), where)

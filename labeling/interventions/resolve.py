@@ -141,6 +141,12 @@ class Resolver:
         return np.array(known, np.int64), has
 
 
+def idle_blocks(edit: Edit) -> tuple[str, ...]:
+    """Blocks that a resolved edit names and does not act in, for no feature there carries its concept or word."""
+    acting = {target.block for target in edit.targets}
+    return tuple(block for block in edit.blocks if block not in acting)
+
+
 def sites_for(edit: Edit, run: RunFolder) -> list[Site]:
     """One site a block and stream: the edit's branch (cond for ``both``), its t or else that nearest to its window's
     middle; of what the block writes, the update where that is heard, or else the output: one change, made once.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,19 +50,18 @@ def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
         ``best_block_by_t``: per t the block (cond) with the highest discovery mean;
         ``kinds``: features by the kind of their best label;
         ``shuffled``: labels that pass as found, and with every concept moved to other pictures
-        (`shuffle_check.shuffled_label_counts`), where the run listens to an image stream.
+        (`shuffle_check.shuffled_label_counts`), where the run listens to an image stream; ``unheard``: the run's own
+        ``labels.style_classifier`` where it is code of somebody's, so that prompts said the looks in both.
 
     Raises:
         InputError: the run is not finished, or holds no picture.
     """
     store = open_finished(run)
     candidates = store.read_final("candidates")
-    labels = _settings_of(store, "labels", LabelConfig)
+    labels, unheard = _heard(labels_of(store))
     images = store.read_table("images", columns=columns_for(labels))
     if not images.num_rows:
-        raise InputError(
-            f"{store.path} holds no picture, so there is nothing to measure; failures/ says what went wrong."
-        )
+        raise InputError(f"{store.path} holds no picture, so there is nothing to measure; failures/ says why.")
     segments = store.read_table("segments")
     grids = {_key(site): grid for site, grid in picture_grids(store).items()}
     ceilings = _ceilings(images, segments, grids)
@@ -89,15 +88,30 @@ def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
         codes = store.read_table("codes").filter(pc.field("stream") == "image")
         if codes.num_rows:
             result["shuffled"] = _shuffled(store, images, codes, segments, labels)
+            result["shuffled"] |= unheard
     return result
+
+
+def labels_of(store: RunFolder) -> LabelConfig:
+    """The settings of labels that a run's tables follow from, ``style_classifier`` without the digest of its source."""
+    recorded = _settings_of(store, "labels", LabelConfig)
+    return replace(recorded, style_classifier=recorded.style_classifier.partition(" ")[0])
+
+
+def _heard(labels: LabelConfig) -> tuple[LabelConfig, dict[str, str]]:
+    """The settings without a classifier that is not ours, which a run folder may not make us execute, and its name."""
+    classifier = labels.style_classifier
+    if not classifier or classifier.startswith("gazetteer."):
+        return labels, {}
+    return replace(labels, style_classifier=""), {"unheard": classifier}
 
 
 def _shuffled(
     store: RunFolder, images: pa.Table, codes: pa.Table, segments: pa.Table, labels: LabelConfig
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """`shuffled_label_counts` by the run's own settings, of the image stream: words lie in prompts, not in segments."""
     features = store.read_final("features", list(SITE_COLUMNS)).filter(pc.field("stream") == "image")
-    return shuffled_label_counts(
+    counts = shuffled_label_counts(
         images,
         codes,
         segments,
@@ -107,6 +121,7 @@ def _shuffled(
         label_config=labels,
         given=bool(given_setting(store.read_json("run.json") or {})),
     )
+    return {**counts}
 
 
 def print_quality(result: Mapping[str, Any]) -> None:
@@ -137,6 +152,8 @@ def print_quality(result: Mapping[str, Any]) -> None:
             f"its q-value alone {counts['q']}, {counts['q_shuffled']} shuffled; "
             f"published rule {counts['paper']}, {counts['paper_shuffled']} shuffled"
         )
+        if unheard := counts.get("unheard"):
+            print(f"  in both the prompts' words say the looks, for {unheard} is code of the run and was not executed")
 
 
 def _settings_of(store: RunFolder, group: str, kind: type[C]) -> C:

@@ -47,13 +47,14 @@ def tried_thresholds(
     shown: Collection[str],
     grid: Mapping[str, Sequence[float]] = GRID,
 ) -> list[dict[str, Any]]:
-    """Thresholds that no others of the grid beat in both number and share of right labels, and the run's own.
+    """Thresholds that no others of the grid beat in both number and share of right labels, and the run's own
+    where its ``min_specificity`` is above 0.
 
     Args:
         candidates: schemas.CANDIDATES, at least `COLUMNS`, of a run that was labelled with `config`.
         truth: what explains the features of every site on pictures of the tuning half.
         shown: concepts that some of these pictures shows; what names others is not judged.
-        grid: values by the name of a threshold.
+        grid: values by the name of a threshold; of ``min_specificity`` above 0.
     Returns:
         from most labels to fewest, ``labels`` (features best labelled with where something is), ``right`` (their
         share; None without a label), ``own`` (whether these are the run's) and every threshold by its name.
@@ -63,7 +64,9 @@ def tried_thresholds(
     settings = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     own = {name: getattr(config, name) for name in grid}
     tried = []
-    for setting in [own, *(setting for setting in settings if setting != own)]:
+    # Without a lead over its rivals a pair that passes need not be its feature's best: only the run itself knows.
+    alone = [own] if replace(config, **own).min_specificity > 0.0 else []
+    for setting in [*alone, *(setting for setting in settings if setting != own)]:
         labelled = best_labels(column, replace(config, **setting))
         share = round(float(right[labelled].mean()), 4) if labelled.any() else None
         tried.append({"labels": int(labelled.sum()), "right": share, "own": setting == own, **setting})
@@ -72,6 +75,8 @@ def tried_thresholds(
 
 def best_labels(column: Mapping[str, NDArray], config: LabelConfig) -> NDArray[np.bool_]:
     """Which pairs of a feature and a concept are the feature's best label with these thresholds, spatial ones alone.
+
+    With a ``min_specificity`` above 0, by which no two explanations of a feature can be ahead of each other.
 
     column: of `COLUMNS` without the site, by name; what is undefined is NaN and passes no comparison.
     """

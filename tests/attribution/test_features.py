@@ -138,6 +138,16 @@ def test_the_site_nearest_in_t_ablates_each_step() -> None:
         assert [e.targets[0].features for e in edits if e.active(t) and e.branch == "uncond"] == [(4,)]
 
 
+def test_a_change_that_is_heard_twice_is_taken_out_once() -> None:
+    """Update and output of a block are one change; of an output alone that is what is taken out."""
+    both = {Site("block", "cond", 0.5, signal=signal): [number] for number, signal in enumerate(("output", "update"))}
+    assert [edit.targets[0].features for edit in ablating_edits(both)] == [(1,)]
+    assert [edit.targets[0].features for edit in ablating_edits(dict(reversed(both.items())))] == [(1,)]
+    assert [
+        edit.targets[0].features for edit in ablating_edits({Site("block", "cond", 0.5, signal="output"): [0]})
+    ] == [(0,)]
+
+
 def test_joined_samples_keep_what_all_of_them_have(pipe: object, samples: Samples) -> None:
     unet = pipe.unet  # type: ignore[attr-defined]
     doubled = freeze_target(unet, samples, 2.0)

@@ -59,12 +59,14 @@ class PassRecord:
     attention_grid: Grid = (1, 1)
 
     def take(self, place: Site, images: slice, update: Tensor) -> None:
-        """Keep updates [images, cells, d] seen at `place`."""
+        """Keep updates [images, cells, d] seen at `place`; InputError where float16 cannot hold one."""
+        if not bool((update.abs() <= 65504.0).all()):
+            raise InputError(f"An activation at {place.slug} is not finite, or larger than float16 holds (65504).")
         if place not in self.updates:
             shape = (len(self.image_ids), *update.shape[1:])
             path = self.folder / f"{place.port}-{place.branch}-{place.t:.6f}.npy"
             self.updates[place] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
-        self.updates[place][images] = update.clamp(-65504.0, 65504.0).to(torch.float16).cpu().numpy()
+        self.updates[place][images] = update.to(torch.float16).cpu().numpy()
 
     def hearing(self, images: range) -> OnSite:
         """What keeps every site's activations of a batch of pictures."""

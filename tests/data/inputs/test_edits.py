@@ -187,6 +187,7 @@ def test_an_empty_mask_is_refused(tmp_path: Path) -> None:
         ({"concept": "dog", "strenght": 1}, "Unknown key strenght"),
         ({"concept": "dog", "strength": "much"}, "strength must be a number"),
         ({"concept": "dog", "strength": float("inf")}, "finite"),
+        ({"concept": "dog", "strength": float("nan")}, "finite"),
         ({"concept": "dog", "unit": "beta"}, "code_norm"),
         ({"concept": "dog", "window": "late"}, "early, middle, final"),
         ({"concept": "dog", "window": [0.6, 0.2]}, "low < high"),

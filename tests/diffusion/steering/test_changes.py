@@ -15,11 +15,14 @@ __all__ = ["pipe", "saes"]
 TOP = Region(box=QUADRANTS["top left"])
 
 
-def fires(made: Halves, saes) -> torch.Tensor:
-    """Σ Z·f of the target's features in every cell, [2, 16, 32]."""
+ALIKE = Target(MID, t=0.5, features=(3, 9))
+
+
+def fires(made: Halves, saes, shares: tuple[float, float] = (1.0, 1.0)) -> torch.Tensor:
+    """Σ Z·f of the target's features in every cell, in these shares, [2, 16, 32]."""
     codes = saes[SITE].encode(made.update[2:].flatten(0, 1))
     dense = torch.zeros(32, 64).scatter_add_(1, codes.indices, codes.values)
-    return (dense[:, [3, 9]] @ saes[SITE].decoder[[3, 9]]).unflatten(0, (2, 16))
+    return (dense[:, [3, 9]] * torch.tensor(shares) @ saes[SITE].decoder[[3, 9]]).unflatten(0, (2, 16))
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -37,17 +40,35 @@ def test_what_is_taken_away_in_a_region_stays_elsewhere(pipe, saes, unit: str) -
 @pytest.mark.parametrize("region", [Region(box=QUADRANTS["bottom right"]), Region()], ids=["placed", "everywhere"])
 def test_taking_a_feature_away_does_not_place_it(pipe, saes, region: Region) -> None:
     """What another edit removes outside of its own region goes there too, and what is switched off goes once."""
-    placed = Edit(targets=(TARGET,), unit="absolute", region=TOP, window=ALWAYS)
+    placed = Edit(targets=(ALIKE,), unit="absolute", region=TOP, window=ALWAYS)
     alone, there = Halves(pipe, [placed], saes), inside("bottom right")
     gone = -fires(alone, saes)[:, there]
     assert gone.any(), "else this tests nothing"
     torch.testing.assert_close(alone.cond[:, there], gone, rtol=1e-4, atol=1e-5)
-    summed = 0.5 * saes[SITE].decoder[3] + 2.0 * saes[SITE].decoder[9]
+    summed = saes[SITE].decoder[3] + saes[SITE].decoder[9]
     for unit, strength, more in (("absolute", -0.1, -0.1 * summed), ("code", -1.0, 0.0), ("code", -0.25, 0.0)):
-        taken = Edit(targets=(TARGET,), strength=strength, unit=unit, region=region, window=ALWAYS)
+        taken = Edit(targets=(ALIKE,), strength=strength, unit=unit, region=region, window=ALWAYS)
         for edits in ([placed, taken], [taken, placed]):
             made = Halves(pipe, edits, saes).cond[:, there]
             torch.testing.assert_close(made, gone + more, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_placed_by_weight_is_taken_away_by_weight(pipe, saes) -> None:
+    """Of features 3 and 9 with scales 0.5 and 2, a quarter and all go; what another edit switched off counts."""
+    placed = Edit(targets=(TARGET,), unit="absolute", region=TOP, window=ALWAYS)
+    there = inside("bottom right")
+    alone = Halves(pipe, [placed], saes)
+    torch.testing.assert_close(alone.cond[:, there], -fires(alone, saes, (0.25, 1.0))[:, there], rtol=1e-4, atol=1e-5)
+    for strength, shares in ((-0.25, (0.25, 1.0)), (-0.5, (0.5, 1.0)), (-1.0, (1.0, 1.0))):
+        taken = Edit(targets=(ALIKE,), strength=strength, unit="code", region=Region(), window=ALWAYS)
+        for edits in ([placed, taken], [taken, placed]):
+            made = Halves(pipe, edits, saes).cond[:, there]
+            torch.testing.assert_close(made, -fires(alone, saes, shares)[:, there], rtol=1e-4, atol=1e-5)
+    twice = Halves(pipe, [placed, Edit(targets=(ALIKE,), unit="absolute", region=TOP, window=ALWAYS)], saes)
+    torch.testing.assert_close(twice.cond[:, there], -fires(alone, saes)[:, there], rtol=1e-4, atol=1e-5)
+    for unit in ("feature_p99", "code"):  # whose scales weigh nothing, or are percentiles
+        made = Halves(pipe, [Edit(targets=(TARGET,), unit=unit, region=TOP, window=ALWAYS)], saes).cond[:, there]
+        torch.testing.assert_close(made, -fires(alone, saes)[:, there], rtol=1e-4, atol=1e-5)
 
 
 def dots() -> np.ndarray:

@@ -52,9 +52,9 @@ def edit_folder(path: Path) -> Path:
     for shade, file in enumerate(files.values()):
         (path / file).write_bytes(picture(40 * shade))
     # As `gazetteer steer` writes it: what is the default is left out.
-    edit = Edit(concept="sky", strength=2.0, region=Region(box=QUADRANTS["top left"])).as_dict()
-    row = {"prompt": "a boat", "seed": 3, "edits": ["e"], "change": {"early": 0.1}, "files": files}
-    (path / "steer.json").write_text(json.dumps({"pictures": [row], "edits": {"e": edit}}))
+    edit = Edit(concept="sky", strength=2.0, region=Region(box=QUADRANTS["top left"]))
+    row = {"prompt": "a boat", "seed": 3, "edits": [edit.digest], "change": {"early": 0.1}, "files": files}
+    (path / "steer.json").write_text(json.dumps({"pictures": [row], "edits": {edit.digest: edit.as_dict()}}))
     return path
 
 
@@ -140,6 +140,18 @@ def test_an_empty_steer_file_gets_a_sentence(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", Plan(sites=sites(1, 1), images=4, features=4, named=3, grid=4))
     (edit_folder(tmp_path / "folder") / "steer.json").write_text('{"pictures": [{}], "edits": {}}')
     with pytest.raises(InputError, match="not what gazetteer steer writes"):
+        write_atlas(run, tmp_path / "pages", edits=[tmp_path / "folder"])
+
+
+def test_an_edit_that_is_read_as_another_than_was_drawn_is_refused(tmp_path: Path) -> None:
+    """Before strengths were always written down, none meant 1."""
+    run = make_run(tmp_path / "run", Plan(sites=sites(1, 1), images=4, features=4, named=3, grid=4))
+    file = edit_folder(tmp_path / "folder") / "steer.json"
+    about = json.loads(file.read_text())
+    for edit in about["edits"].values():
+        del edit["strength"]
+    file.write_text(json.dumps(about))
+    with pytest.raises(InputError, match="was written down by a version with other defaults"):
         write_atlas(run, tmp_path / "pages", edits=[tmp_path / "folder"])
 
 

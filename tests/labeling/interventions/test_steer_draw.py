@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gazetteer.data.inputs.edits import Edit, Target
 from gazetteer.data.scenes.weights import MODELS
+from gazetteer.jobs.experiments import steer
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 
 NUMBERED = '[{"targets": [{"block": "mid_block.attentions.0", "branch": "cond", "t": 0.5, "features": [3]}]}]'
@@ -41,6 +43,17 @@ def test_a_run_that_is_not_there_is_no_run_of_the_embedded_models(
     command = ["steer", "draw", str(tmp_path / "none"), "--edits", str(tmp_path / "edits.json"), "--prompt", "the sky"]
     assert main([*command, "--out", str(tmp_path / "out"), "--set", "generation.steps=2"]) == 2
     assert "no such folder" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_named_block_without_the_concept_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edits = [Edit("dog", blocks=("down", "mid"), choice="labels"), Edit("cat", blocks=("mid",), choice="labels")]
+    monkeypatch.setattr(
+        steer, "resolve", lambda edits, run: tuple(e.with_targets([Target("mid", features=(1,))]) for e in edits)
+    )
+    steer._resolved(edits, "run")
+    assert capsys.readouterr().err == "no feature carries 'dog' in down: the edit leaves it out\n"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
 from gazetteer.labeling.layout.evaluation.evaluate import evaluate_layout
 from gazetteer.labeling.layout.evaluation.exact import exact_group
-from gazetteer.labeling.layout.evaluation.model_pass import noised
+from gazetteer.labeling.layout.evaluation.model_pass import PassRecord, noised
 from gazetteer.labeling.layout.run import open_run
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.support.models.dits import tiny_dit
@@ -74,6 +74,16 @@ def test_a_transformer_shows_of_exact_pictures_what_a_plain_call_does(tmp_path: 
                 np.testing.assert_allclose(kept, expected[number].numpy(), rtol=2e-3, atol=2e-3)
         assert not torch.allclose(*(after - before), atol=0.01)  # the branches are told apart
     assert not np.allclose(*(seen.updates[Site(BLOCK, "cond", t, signal="input")] for t in (1.0, 0.0)), atol=0.1)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -2e5])
+def test_an_activation_that_cannot_be_kept_is_refused_and_not_cut(tmp_path: Path, value: float) -> None:
+    record, update = PassRecord(("a",), tmp_path), torch.zeros(1, 4, 3)
+    site = Site(BLOCK, "cond", 0.5)
+    record.take(site, slice(0, 1), update + 65504.0)
+    update[0, 2, 1] = value
+    with pytest.raises(InputError, match=f"{BLOCK}.* is not finite, or larger than float16 holds"):
+        record.take(site, slice(0, 1), update)
 
 
 def test_exact_pictures_pass_in_batches_where_they_need_not_be_alone(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from gazetteer.data.tables.schemas import CANDIDATES
 from gazetteer.labeling.evidence.config import EvidenceConfig
-from gazetteer.labeling.quality.report import print_quality, run_quality
+from gazetteer.labeling.quality.report import labels_of, print_quality, run_quality
 from gazetteer.labeling.quality.shuffle_check import shuffled_label_counts
 from gazetteer.labeling.rules.config import LabelConfig
 from tests.support.runs.layout_runs import world_run
@@ -111,3 +111,18 @@ def test_the_control_uses_the_settings_of_the_run(tmp_path: Path, capsys: pytest
     print_quality(result)
     q, shuffled = (result["shuffled"][name] for name in ("q", "q_shuffled"))
     assert f"its q-value alone {q}, {shuffled} shuffled" in capsys.readouterr().out
+
+
+def test_code_that_a_run_names_is_not_executed_by_the_control(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = {"labels.styles": ["night"], "labels.style_classifier": "somebody.looks:load sha256:0123"}
+    world = sky_world(40)
+    run = world_run(tmp_path / "run", world, "a sky and a ball", made)
+    for name, table in world.reduce({MID: 4}).items():
+        run.write_final(name, table, PROVENANCE)
+    result = run_quality(run.path)
+    assert result["shuffled"]["unheard"] == "somebody.looks:load"
+    print_quality(result)
+    assert "somebody.looks:load is code of the run and was not executed" in capsys.readouterr().out
+    assert labels_of(run).style_classifier == "somebody.looks:load"

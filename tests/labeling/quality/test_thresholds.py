@@ -70,6 +70,15 @@ def test_without_anything_to_judge_the_runs_own_say_so() -> None:
         assert tried_thresholds(pairs, truth, LabelConfig(), {"sea"}, {"min_precision": [0.2]}) == own
 
 
+def test_a_run_whose_labels_need_no_lead_is_not_counted_by_pairs() -> None:
+    """Feature 1 passes with both concepts; only the run knows which of them is its best."""
+    pairs = table(pair(1, "sea"), pair(1, "boat", specificity=-0.5))
+    config = LabelConfig(min_specificity=-1.0)
+    tried = tried_thresholds(pairs, {SITE: TRUTH}, config, {"sea", "boat"}, {"min_specificity": [0.1]})
+    assert tried == [{"labels": 1, "right": 1.0, "own": False, "min_specificity": 0.1}]
+    assert tried_thresholds(pairs, {SITE: TRUTH}, config, {"sea"}, {"min_lift": [1.0]})[0]["own"] is False
+
+
 def test_the_runs_own_thresholds_give_its_labels(scenes_run: Path, tmp_path: Path) -> None:
     """The rule asked of the table says what the rule said of the pictures."""
     run = shutil.copytree(scenes_run, tmp_path / "run")
