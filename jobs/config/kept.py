@@ -33,6 +33,11 @@ def to_keep(config: RunConfig) -> dict[str, Any]:
     return raw
 
 
+def changed_keys(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """The keys of settings that two kept configurations have differently, in order."""
+    return [key for key in SETTINGS if _value(before, key) != _value(after, key)]
+
+
 def run_config(run: str | Path, overrides: Sequence[str] = (), heard: str = "") -> RunConfig:
     """The configuration that a run was last worked on with, with overrides; of older runs, the default one.
 

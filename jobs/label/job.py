@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ from gazetteer.data.inputs.given.contents import keep_contents
 from gazetteer.data.inputs.given.open import open_given
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import REUSABLE, as_begun, differing, fingerprint_of, picture_digest
-from gazetteer.jobs.config.kept import RECORD, to_keep
+from gazetteer.jobs.config.kept import RECORD, changed_keys, to_keep
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.label import shards as plan
 from gazetteer.jobs.label.failures import open_failures
@@ -37,7 +38,8 @@ def label(
 
     Returns:
         the manifest: counts, seconds per stage, tables with their digests, pictures that still fail; and
-        ``nothing_to_do``: whether all of it was there already.
+        ``nothing_to_do``: whether all of it was there already; ``heard``: settings that later commands on the finished
+        run go by from now on, and went by others of before.
 
     Raises:
         InputError: bad configuration or input, or a run that was started with other settings.
@@ -66,7 +68,7 @@ def label(
             _hold_pictures(store, config, fingerprint)
         manifest = _finished(store)
         if manifest is not None and not (retry_failed and open_failures(store)):
-            return {**manifest, "nothing_to_do": True}
+            return {**manifest, "nothing_to_do": True, "heard": _keep_config(store, config)}
         # Only from here on are the models' libraries needed: a second to load, and a gigabyte.
         from gazetteer.jobs.label.run import LabelRun
 
@@ -80,12 +82,21 @@ def label(
             before = store.shard_ids()
             if before != sorted(store.committed(verify=True)):  # damaged while the run went on
                 run.carry_out(pool, False)
-            return {**run.finish(), "nothing_to_do": False}
+            return {**run.finish(), "nothing_to_do": False, "heard": []}
+
+
+def _keep_config(store: RunFolder, config: RunConfig) -> list[str]:
+    """Write down the configuration that later commands on the run go by; the keys that are others than before."""
+    before, kept = store.read_json(RECORD), json.loads(json.dumps(to_keep(config)))
+    others = changed_keys(before, kept) if isinstance(before, dict) else []
+    if before != kept:
+        store.write_json(RECORD, kept)
+    return others
 
 
 def _keep(store: RunFolder, config: RunConfig) -> None:
     """Write down what later commands on the run read and no table has."""
-    store.write_json(RECORD, to_keep(config))
+    _keep_config(store, config)
     if not config.pictures.kind:  # given masks have names of their own, whatever the vocabulary
         keep_synonyms(store, config.vocabulary.path)
 

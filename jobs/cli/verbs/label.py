@@ -113,8 +113,10 @@ def _label(arguments: argparse.Namespace) -> int:
     summary = summarise(arguments.out)
     if manifest["nothing_to_do"]:
         print(f"nothing to do: {arguments.out} is finished")
+        if heard := manifest["heard"]:
+            print(f"later commands on it go by the {', '.join(heard)} given now")
     print_summary(summary, before=manifest["nothing_to_do"])
-    print_json(arguments, {**summary, "nothing_to_do": manifest["nothing_to_do"]})
+    print_json(arguments, {**summary, "nothing_to_do": manifest["nothing_to_do"], "heard": manifest["heard"]})
     return PARTIAL if manifest["failing"] else DONE
 
 

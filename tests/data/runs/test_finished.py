@@ -184,6 +184,15 @@ def test_a_plan_that_is_removed_is_made_again_and_no_picture(run: Path, together
     assert label(run_config(run), run)["nothing_to_do"] is True
 
 
+def test_a_finished_run_hears_what_only_later_commands_go_by(run: Path) -> None:
+    assert label(run_config(run), run)["heard"] == []
+    sound, changed = digests(run), run_config(run, ["steer.strengths=[0.3]", "accuracy.images=7"])
+    done = label(changed, run)
+    assert done["nothing_to_do"] and done["heard"] == ["steer.strengths", "accuracy.images"]
+    assert run_config(run) == changed and verify(run)["verdict"] == "sound"
+    assert label(changed, run)["heard"] == [] and digests(run) == sound
+
+
 def test_what_finishes_a_run_follows_from_what_was_cut_off(run: Path, tmp_path: Path) -> None:
     store = RunFolder(run)
     with pytest.raises(InputError, match=r"nowhere is not a finished run: there is no such folder\."):
