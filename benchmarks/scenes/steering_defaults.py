@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     usual = Edit("-")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[300, 301])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[300, 301, 302, 303])
     parser.add_argument("--things", nargs="+", default=list(PROMPTS), choices=list(PROMPTS), metavar="THING")
     parser.add_argument("--choice", default=usual.choice, choices=["labels", "contrast"])
     parser.add_argument("--t", type=float, default=usual.t)
