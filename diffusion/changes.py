@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.inputs.edits import SAE_UNITS, UNWEIGHTED, Edit, Target
+from gazetteer.data.inputs.edits import SAE_UNITS, Edit, Target
 from gazetteer.sae.model.autoencoder import Codes, SparseAutoencoder
 
 
@@ -36,10 +36,11 @@ class Action:
     def shares(self) -> Tensor:
         """How much of each feature's activation `removes` takes away, [features]: all of it without scales.
 
-        By its scale otherwise, the largest wholly: a choice that weighs every feature would else take everything away.
+        By its scale in the unit that weighs vectors at unit length, the largest wholly: a choice that weighs every
+        feature would else take everything away. In other units scales are lengths or percentiles.
         """
         scales = torch.tensor(self.target.scales).abs()
-        if not len(scales) or self.edit.unit in UNWEIGHTED or not scales.any():
+        if not len(scales) or self.edit.unit != "update_norm" or not scales.any():
             return torch.ones(len(self.target.features))
         return scales / scales.max()
 
@@ -101,15 +102,15 @@ def _removed(codes: Codes, grid: tuple[int, int], actions: Sequence[Action]) -> 
     device = codes.values.device
     wanted: dict[str, Tensor] = {}  # shares of the activations that are to go
     gone = torch.zeros(images, count, len(used), device=device)  # shares that went already
-    placed = torch.zeros_like(gone, dtype=torch.bool)
+    placed = torch.zeros_like(gone)  # shares that edits place, which none takes away
     for action in actions:
         inside = torch.from_numpy(action.edit.region.grid(*grid).reshape(-1)).to(device)
         shares = torch.zeros(len(used), device=device)
         shares[[place[feature] for feature in action.target.features]] = action.shares.to(device)
         rows = rows_of([action], images)
-        here = (inside[:, None] & (shares > 0.0))[None]
-        if action.edit.strength > 0.0:  # where any edit places a feature, none takes it away
-            placed[rows] |= here
+        here = (inside[:, None] * shares)[None]
+        if action.edit.strength > 0.0:
+            placed[rows] = torch.maximum(placed[rows], here)
         elif action.edit.unit == "code":  # what is switched off already goes no second time
             gone[rows] -= action.edit.strength * here
         if action.removes:
@@ -121,7 +122,7 @@ def _removed(codes: Codes, grid: tuple[int, int], actions: Sequence[Action]) -> 
     vectors = sae.decoder.detach()[used].float()
     removed: dict[str, Tensor] = {}
     for branch in sorted(wanted):  # "both" first: what it removes is not removed a second time
-        share = (wanted[branch] * ~placed - gone).clamp_min(0.0)
+        share = (wanted[branch] - placed - gone).clamp_min(0.0)
         removed[branch] = (values * share) @ vectors
         gone += share
     return removed

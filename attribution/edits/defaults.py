@@ -10,9 +10,9 @@ from gazetteer.data.core.errors import InputError
 
 POOL = 160
 """Prompts painted by the full evaluation; edits are made from as many others."""
-EVALUATED = "sha256:8ddbacdaba667dcbded4fdd01d30b51f8d4a74defcd02fd44c9dddfa4cbb4c7d"
-"""Digest (`gazetteer.data.core.digests.digest_path`) of the text-to-image model that doses were chosen on: that of the
-plain landscapes, embedded before."""
+EVALUATED = ("sha256:8ddbacdaba667dcbded4fdd01d30b51f8d4a74defcd02fd44c9dddfa4cbb4c7d", 10, 4.0)
+"""What doses were chosen on: the digest (`gazetteer.data.core.digests.digest_path`) of the text-to-image model, that of
+the plain landscapes, embedded before; sampler steps; guidance."""
 KINDS = ("objects", "styles")
 """What a concept is: a thing (or an area), or the style of the whole picture."""
 

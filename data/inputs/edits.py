@@ -99,10 +99,10 @@ class Edit:
         word: what to add, by the prompts that contain the word (for styles, which are no segments); resolved likewise.
         targets: the features or directions themselves.
         region: where; everywhere makes the edit global.
-        outside: of the region: ``remove`` takes the features away (Z·f; by their scales, the largest wholly, but in the
-            units ``feature_p99`` and ``code``), ``subtract`` takes away half of what is added
-            inside, whether they fire or not (with a negative strength: adds half of what is taken inside), ``keep``
-            changes nothing; empty: ``remove``, and ``keep`` with a negative strength, which takes away inside alone.
+        outside: of the region: ``remove`` takes the features away (Z·f; in the unit ``update_norm`` by their scales,
+            the largest wholly), ``subtract`` takes away half of what is added inside, whether they fire or not (with a
+            negative strength: adds half of what is taken inside), ``keep`` changes nothing; empty: ``remove``, and
+            ``keep`` with a negative strength, which takes away inside alone.
         window: low, high: acts at the sampler steps with low < t ≤ high, and at t = 0 when low is 0.
         branch: ``cond``, ``uncond``, or ``both``: the change of the cond half, subtracted from the uncond half (in the
             image stream alone: the halves hold other words).

@@ -73,13 +73,17 @@ def _options(parser: argparse.ArgumentParser, given: Sequence[str]) -> set[str]:
     return options
 
 
-def configured(parser: argparse.ArgumentParser) -> None:
-    """Add what every verb with a run configuration takes: `--config`, `--set`, `--json`."""
+OF_RUN = "the run's own, where it keeps one, else embedded"
+"""What `configuration` takes without ``--config`` in verbs that read a run."""
+
+
+def configured(parser: argparse.ArgumentParser, default: str = "embedded") -> None:
+    """Add what every verb with a run configuration takes: `--config`, `--set`, `--json`; `default`: of the first."""
     parser.add_argument(
         "--config",
         metavar="FILE",
         help="YAML file or preset: flux-schnell, paper-sd14, sd35-medium, sdxl-turbo, or scenes-dit, whose weights are "
-        "to be trained first (default: that of the run, where the verb works on one that keeps its own, else embedded)",
+        f"to be trained first (default: {default})",
     )
     parser.add_argument(
         "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="KEY=VALUE",

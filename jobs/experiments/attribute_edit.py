@@ -22,11 +22,10 @@ from gazetteer.attribution.scores.selection import TopFraction
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import claim_folder
-from gazetteer.data.core.settings import Effect, Natural, settings
+from gazetteer.data.core.settings import Natural, settings
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.provenance import provenance
-from gazetteer.jobs.config.fingerprint import marks_of
-from gazetteer.jobs.config.schema import RunConfig, load_config
+from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.attribute_evaluate import load_methods, named, read_cases, style_words
 from gazetteer.jobs.experiments.attribute_model import model_marks, prompt_marks
 from gazetteer.jobs.experiments.attribute_score import file_name
@@ -117,18 +116,10 @@ def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: st
 
 
 def _evaluated_on(run: RunConfig) -> bool:
-    """Whether model and sampling are those that doses were chosen on: of the configuration that everyone has, while
-    its model is that one."""
-
-    def marks(config: RunConfig) -> dict[str, Any]:
-        return {
-            **marks_of(config, {Effect.PICTURES}, "model", "generation"),
-            "generation.steps": evaluated(config.generation.steps, 0.0, 0).steps,
-            "model.dtype": "",  # which moves last digits
-        }
-
-    model = Path(load_config().model.path)
-    return marks(run) == marks(load_config()) and model.is_dir() and digest_path(str(model)) == EVALUATED
+    """Whether model and sampling are those that doses were chosen on, whatever its type, which moves last digits."""
+    model, generation = Path(run.model.path), run.generation
+    sampled = evaluated(generation.steps, generation.guidance, 0)
+    return model.is_dir() and (digest_path(str(model)), sampled.steps, sampled.guidance) == EVALUATED
 
 
 def _pictures(run: RunConfig, methods: Methods, edit: Delta, cases: list[Case], path: Path) -> dict[str, str]:

@@ -130,7 +130,7 @@ def _fingerprint(
 ) -> dict[str, Any]:
     """All that trials depend on beside themselves: what was measured under another one is not gone on with."""
     fingerprint = {
-        "run": folder.read_json("run.json"), "concepts": concepts,
+        "run": folder.read_json("run.json"), "concepts": concepts, "removal": "by weight",
         "classifier": with_state(settings.classifier if settings.words else "", "steer.classifier"),
         "words": settings.words, "seed": config.seed, "batch_size": config.batch_size, "dtype": settings.dtype,
     }  # fmt: skip

@@ -38,8 +38,8 @@ def label(
 
     Returns:
         the manifest: counts, seconds per stage, tables with their digests, pictures that still fail; and
-        ``nothing_to_do``: whether all of it was there already; ``heard``: settings that later commands on the finished
-        run go by from now on, and went by others of before.
+        ``nothing_to_do``: whether all of it was there already; ``heard``: settings that later commands on the run go
+        by from now on, and went by others before.
 
     Raises:
         InputError: bad configuration or input, or a run that was started with other settings.
@@ -75,14 +75,14 @@ def label(
         if not fresh and not store.shard_ids():
             _check(config)
         store.clear_success()
-        _keep(store, config)
+        heard = _keep(store, config)
         store.committed(verify=True)
         with LabelRun(config, store, fingerprint, reuse) as run:
             run.carry_out(pool, retry_failed)
             before = store.shard_ids()
             if before != sorted(store.committed(verify=True)):  # damaged while the run went on
                 run.carry_out(pool, False)
-            return {**run.finish(), "nothing_to_do": False, "heard": []}
+            return {**run.finish(), "nothing_to_do": False, "heard": heard}
 
 
 def _keep_config(store: RunFolder, config: RunConfig) -> list[str]:
@@ -94,11 +94,12 @@ def _keep_config(store: RunFolder, config: RunConfig) -> list[str]:
     return others
 
 
-def _keep(store: RunFolder, config: RunConfig) -> None:
-    """Write down what later commands on the run read and no table has."""
-    _keep_config(store, config)
+def _keep(store: RunFolder, config: RunConfig) -> list[str]:
+    """Write down what later commands on the run read and no table has; the settings that are others than before."""
+    others = _keep_config(store, config)
     if not config.pictures.kind:  # given masks have names of their own, whatever the vocabulary
         keep_synonyms(store, config.vocabulary.path)
+    return others
 
 
 def _hold_pictures(store: RunFolder, config: RunConfig, fingerprint: Mapping[str, Any]) -> None:

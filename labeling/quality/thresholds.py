@@ -119,7 +119,7 @@ def _unbeaten(tried: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def print_thresholds(tried: Sequence[Mapping[str, Any]]) -> None:
     """The thresholds as text."""
-    print("thresholds that none beats in both number and share of right labels (* the run's own):")
+    print("thresholds that none beats in both number and share of right labels, and the run's own (*):")
     for row in tried:
         said = ", ".join(f"{name} {value:g}" for name, value in row.items() if name not in ("labels", "right", "own"))
         share = "none" if row["right"] is None else f"{row['right']:.1%} right"

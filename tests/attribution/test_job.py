@@ -21,7 +21,6 @@ from gazetteer.attribution.edits.delta import applied
 from gazetteer.attribution.edits.delta_file import load_delta, save_delta
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation import suite
-from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, draw_cases
 from gazetteer.attribution.evaluation.evaluate import EvaluationConfig
 from gazetteer.attribution.evaluation.resistance import ResistanceConfig
 from gazetteer.attribution.evaluation.suite import Subject, SuiteConfig, full, quick
@@ -29,19 +28,19 @@ from gazetteer.attribution.faithfulness.heldout import HeldoutConfig
 from gazetteer.attribution.faithfulness.study import FaithfulnessConfig
 from gazetteer.attribution.objective.prompts import names, paraphrases, without
 from gazetteer.attribution.scores.score import ScoreConfig
+from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.tables.provenance import read_provenance
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.jobs.cli.main import parser
 from gazetteer.jobs.config.schema import RunConfig, load_config
-from gazetteer.jobs.experiments import attribute_evaluate
+from gazetteer.jobs.experiments import attribute_edit, attribute_evaluate
 from gazetteer.jobs.experiments.attribute_edit import EditConfig, make_edit
 from gazetteer.jobs.experiments.attribute_evaluate import evaluate
 from gazetteer.jobs.experiments.attribute_report import print_edit, print_evaluation
 from gazetteer.jobs.experiments.attribute_score import apply_edit, score
 from gazetteer.jobs.experiments.attribute_sheet import write_sheet
 from gazetteer.labeling.atlas.sheets import write_edits
-from gazetteer.labeling.vocabulary.concepts import Vocabulary, VocabularyConfig
 from tests.support.models.tiny_pipeline import tiny_pipeline
 
 
@@ -143,7 +142,7 @@ def test_what_cannot_be_is_refused_before_a_model_is_read(
 
 
 def test_an_edit_by_an_evaluated_method_comes_with_a_sheet_of_pictures(
-    run: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     methods = MethodConfig(steps=2, context=1, context_steps=1, tune_steps=1)
     config = dataclasses.replace(run, generation=dataclasses.replace(run.generation, steps=2))
@@ -157,6 +156,11 @@ def test_an_edit_by_an_evaluated_method_comes_with_a_sheet_of_pictures(
         picture = np.asarray(Image.open(file))
         assert (picture == whole[row * len(picture) : (row + 1) * len(picture), : picture.shape[1]]).all()
     assert done["kind"] == "objects" and not done["measured"]  # on another model than doses were chosen on
+    digest, steps = digest_path(config.model.path), min(10, config.generation.steps)
+    for guidance, measured in ((config.generation.guidance, True), (9.5, False)):
+        monkeypatch.setattr(attribute_edit, "EVALUATED", (digest, steps, guidance))
+        again = make_edit(config, methods, EditConfig("dog", sheet=0, pool=150), str(tmp_path / str(guidance)))
+        assert again["measured"] is measured
     print_edit(done)
     assert Path(capsys.readouterr().out.splitlines()[-1].split()[-1]) == Path(done["after"])
     much = make_edit(config, methods, EditConfig("dog", method="cad", fraction=0.9, sheet=0, pool=40), str(tmp_path))
@@ -289,19 +293,6 @@ def test_paraphrases_name_the_same_things_in_another_order() -> None:
     assert paraphrases(street, "horse and cart") == [f"{street}, horse and cart"]
 
 
-def test_half_of_the_prompts_of_every_concept_choose_and_half_report() -> None:
-    prompts = ["a dog", "a dog and sky", "sky", "a house", "the sky at night", "a house at night", "nothing"]
-    vocabulary = Vocabulary(VocabularyConfig(("dog", "house", "sky")))
-    drawn = draw_cases(prompts, vocabulary, ["dog", "house", "sky"], ["night"], 6, seed=3)
-    assert len(drawn) == 6 and "nothing" not in {case.prompt for case in drawn}
-    assert len({case.seed for case in drawn}) == 6 and min(case.seed for case in drawn) > 1_000_000
-    assert next(case for case in drawn if case.prompt == "a house at night").named == {"house", "night"}
-    for concept in ("dog", "house", "sky"):
-        assert {case.half for case in drawn if concept in case.named} == {CHOOSE, REPORT}
-    knight = draw_cases(["a knight and sky", "sky by night"], vocabulary, ["sky"], ["night"], 2, seed=3)
-    assert [case.named for case in knight] == [{"sky"}, {"sky", "night"}]
-
-
 def test_the_whole_evaluation_gives_the_promised_keys(
     run: RunConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -342,5 +333,9 @@ def test_the_whole_evaluation_gives_the_promised_keys(
         assert len(one["target"]) == len(one["others"]) == 3
     assert len(found["neighbours"]["dog"]) == 3 and "dog" not in found["neighbours"]["dog"]
     assert found["overlap"] == {"steps": {"dog": {}}} and found["erase"]["steps"]["quality"]["pictures"] in (0, 1)
+    # Of methods that are named all are measured, on styles and under attack too.
+    named = evaluate(run, config, ["dog"], only=["random"], parts=["erase", "styles", "attacks"])
+    assert {"steps", "random"} <= set(named["erase_styles"]) and "cad" not in named["erase_styles"]
+    assert {"intact", "steps", "random"} <= set(named["attacks"])
     with pytest.raises(InputError, match="not in vocabulary"):
         evaluate(run, config, ["unicorn"])

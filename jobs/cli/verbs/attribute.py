@@ -8,7 +8,7 @@ from typing import Any
 from gazetteer.attribution.attacks.names import ATTACKS, FLOOR
 from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FEATURES, PARTS
 from gazetteer.data.core.files.own_files import require_own_folder, says
-from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine, of_run, seed
+from gazetteer.jobs.cli.arguments import DONE, OF_RUN, configuration, configured, machine, of_run, seed
 from gazetteer.jobs.cli.output import print_json
 from gazetteer.jobs.cli.verbs.protocol import add_protocol
 
@@ -106,7 +106,7 @@ def _add_concepts(verbs: Any) -> None:
     sheet.set_defaults(action=_attribute_sheet)
 
     features = verbs.add_parser("features", help="tie a concept's weights to the features labelled with it")
-    configured(features)
+    configured(features, OF_RUN)
     of_run(features, "a finished labelling run")
     features.add_argument("--out", required=True, metavar="FOLDER", help="receives components.parquet")
     features.add_argument("--concepts", nargs="+", default=[], metavar="CONCEPT", help="default: all with labels")

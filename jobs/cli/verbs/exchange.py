@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine, of_run
+from gazetteer.jobs.cli.arguments import DONE, OF_RUN, configuration, configured, machine, of_run
 from gazetteer.jobs.cli.output import new_files, print_json
 
 
@@ -23,7 +23,7 @@ def add_exchange(verbs: Any) -> None:
     publish.add_argument("--title", default="", help="of the card")
     publish.add_argument("--license", default="", metavar="ID", help="as the hub names it: mit, cc-by-4.0, …")
     publish.add_argument("--public", action="store_true", help="make new repositories public (default: private)")
-    configured(publish)
+    configured(publish, OF_RUN)
     publish.set_defaults(action=_publish)
 
     export = verbs.add_parser("export", help="write a run as COCO JSON, a PASCAL VOC folder, Label Studio tasks or CSV")

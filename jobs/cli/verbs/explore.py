@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from gazetteer.jobs.cli.arguments import DONE, configured, of_run
+from gazetteer.jobs.cli.arguments import DONE, OF_RUN, configured, of_run
 from gazetteer.jobs.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def add_explore(verbs: Any) -> None:
     of_run(explore, "a finished run folder or URL")
     explore.add_argument("--port", type=int, metavar="N", help="to listen on (default: 8642, or a free one); 0: any")
     explore.add_argument("--no-browser", action="store_true", help="only print the address")
-    configured(explore)
+    configured(explore, OF_RUN)
     explore.set_defaults(action=_explore)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from gazetteer.jobs.cli.arguments import (
     DONE,
+    OF_RUN,
     PARTIAL,
     configuration,
     configured,
@@ -56,7 +57,7 @@ def add_label(verbs: Any) -> None:
         "--vectors", metavar="SOURCE",
         help="also measure the published dictionaries by these word vectors: model, a file, or module:function",
     )  # fmt: skip
-    configured(quality)
+    configured(quality, OF_RUN)
     quality.set_defaults(action=_quality)
 
     _add_judges(verbs)
@@ -89,7 +90,7 @@ def _add_judges(verbs: Any) -> None:
     examine.add_argument(
         "--fresh", type=int, default=6, metavar="N", help="pictures made of every name (default: 6); 0: none"
     )
-    configured(examine)
+    configured(examine, OF_RUN)
     examine.set_defaults(action=_examine)
 
     rate = verbs.add_parser("rate", help="write a page that asks a person for own words, blind, and compare")
@@ -113,8 +114,8 @@ def _label(arguments: argparse.Namespace) -> int:
     summary = summarise(arguments.out)
     if manifest["nothing_to_do"]:
         print(f"nothing to do: {arguments.out} is finished")
-        if heard := manifest["heard"]:
-            print(f"later commands on it go by the {', '.join(heard)} given now")
+    if heard := manifest["heard"]:
+        print(f"later commands on {arguments.out} go by the {', '.join(heard)} given now")
     print_summary(summary, before=manifest["nothing_to_do"])
     print_json(arguments, {**summary, "nothing_to_do": manifest["nothing_to_do"], "heard": manifest["heard"]})
     return PARTIAL if manifest["failing"] else DONE

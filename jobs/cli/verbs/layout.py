@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gazetteer.jobs.cli.arguments import DONE, configuration, configured, of_run, seed
+from gazetteer.jobs.cli.arguments import DONE, OF_RUN, configuration, configured, of_run, seed
 from gazetteer.jobs.cli.output import print_json
 
 
@@ -23,7 +23,7 @@ def add_layout(verbs: Any) -> None:
     predict.add_argument(
         "--out", required=True, metavar="FOLDER", help="receives picture.png, layout.npz and layout.json"
     )
-    configured(predict)
+    configured(predict, OF_RUN)
     predict.set_defaults(action=_layout_predict)
     evaluate = layout_verbs.add_parser("evaluate", help="measure predictions on held-out pictures, beside baselines")
     of_run(evaluate, "a finished run folder or URL")
@@ -39,7 +39,7 @@ def add_layout(verbs: Any) -> None:
         )
     evaluate.add_argument("--memory", type=int, default=2000, metavar="MB", help="for the maps (default: 2000)")
     evaluate.add_argument("--plots", metavar="FOLDER", help="also write the curves over the steps there, as SVG")
-    configured(evaluate)
+    configured(evaluate, OF_RUN)
     evaluate.set_defaults(action=_layout_evaluate)
 
 

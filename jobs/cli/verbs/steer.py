@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gazetteer.jobs.cli.arguments import DONE, configuration, configured, of_run, seed
+from gazetteer.jobs.cli.arguments import DONE, OF_RUN, configuration, configured, of_run, seed
 from gazetteer.jobs.cli.output import print_json
 
 
@@ -20,7 +20,7 @@ def add_steer(verbs: Any) -> None:
     draw.add_argument("--seed", type=seed, default=0, help="of the first picture's noise (default: 0)")
     draw.add_argument("--out", required=True, metavar="FOLDER", help="receives the pictures")
     draw.add_argument("--stages", action="store_true", help="every edit early, in the middle and at the end")
-    configured(draw)
+    configured(draw, OF_RUN)
     draw.set_defaults(action=_draw)
 
     evaluate = steer_verbs.add_parser("evaluate", help="measure what edits do to pictures of held-out prompts")
@@ -28,7 +28,7 @@ def add_steer(verbs: Any) -> None:
     evaluate.add_argument("--out", metavar="FOLDER", help="the trials (default: RUN/steer)")
     evaluate.add_argument("--quick", action="store_true", help="a few pictures a stage, within minutes")
     evaluate.add_argument("--plots", metavar="FOLDER", help="also write curves and tables of side effects, as SVG")
-    configured(evaluate)
+    configured(evaluate, OF_RUN)
     evaluate.set_defaults(action=_evaluate, resumes=True)
 
     causal = verbs.add_parser("causal", help="switch features on beside random ones: are their labels confirmed?")
@@ -44,7 +44,7 @@ def add_steer(verbs: Any) -> None:
     )
     causal.add_argument("--sites", nargs="+", default=[], metavar="SITE", help="e.g. mid_block.attentions.0-cond-t0.50")
     causal.add_argument("--sweep", action="store_true", help="compare windows, doses and places on tuning features")
-    configured(causal)
+    configured(causal, OF_RUN)
     causal.set_defaults(action=_causal, resumes=True)
 
 

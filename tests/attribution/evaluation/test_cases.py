@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gazetteer.attribution.evaluation.cases import REPORT, part_prompts
+from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, draw_cases, part_prompts
 from gazetteer.attribution.evaluation.suite import quick
 from gazetteer.attribution.objective.prompts import paraphrases
 from gazetteer.jobs.config.schema import load_config
@@ -26,6 +26,19 @@ def test_prompts_of_the_choosing_half_serve_where_there_are_too_few(pool: int, s
     prompts = part_prompts(PROMPTS, Vocabulary(VocabularyConfig(("dog", "house"))), (), pool, seed=0)
     assert prompts.shared == shared and set().union(*prompts.source.values()) == {"dog", "house"}
     assert not prompts.source.keys() & {case.prompt for case in prompts.cases if case.half == REPORT}
+
+
+def test_half_of_the_prompts_of_every_concept_choose_and_half_report() -> None:
+    prompts = ["a dog", "a dog and sky", "sky", "a house", "the sky at night", "a house at night", "nothing"]
+    vocabulary = Vocabulary(VocabularyConfig(("dog", "house", "sky")))
+    drawn = draw_cases(prompts, vocabulary, ["dog", "house", "sky"], ["night"], 6, seed=3)
+    assert len(drawn) == 6 and "nothing" not in {case.prompt for case in drawn}
+    assert len({case.seed for case in drawn}) == 6 and min(case.seed for case in drawn) > 1_000_000
+    assert next(case for case in drawn if case.prompt == "a house at night").named == {"house", "night"}
+    for concept in ("dog", "house", "sky"):
+        assert {case.half for case in drawn if concept in case.named} == {CHOOSE, REPORT}
+    knight = draw_cases(["a knight and sky", "sky by night"], vocabulary, ["sky"], ["night"], 2, seed=3)
+    assert [case.named for case in knight] == [{"sky"}, {"sky", "night"}]
 
 
 def test_paraphrases_leave_whole_by_what_name_a_prompt_names_a_concept(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.diffusion.test_steer import ALWAYS, MID, SITE, TARGET, VECTOR, Halves
 
 __all__ = ["pipe", "saes"]
 
-TOP = Region(box=QUADRANTS["top left"])
+TOP, BELOW = Region(box=QUADRANTS["top left"]), Region(box=QUADRANTS["bottom right"])
 
 
 ALIKE = Target(MID, t=0.5, features=(3, 9))
@@ -55,7 +55,7 @@ def test_taking_a_feature_away_does_not_place_it(pipe, saes, region: Region) -> 
 
 def test_what_is_placed_by_weight_is_taken_away_by_weight(pipe, saes) -> None:
     """Of features 3 and 9 with scales 0.5 and 2, a quarter and all go; what another edit switched off counts."""
-    placed = Edit(targets=(TARGET,), unit="absolute", region=TOP, window=ALWAYS)
+    placed = Edit(targets=(TARGET,), region=TOP, window=ALWAYS)
     there = inside("bottom right")
     alone = Halves(pipe, [placed], saes)
     torch.testing.assert_close(alone.cond[:, there], -fires(alone, saes, (0.25, 1.0))[:, there], rtol=1e-4, atol=1e-5)
@@ -64,9 +64,13 @@ def test_what_is_placed_by_weight_is_taken_away_by_weight(pipe, saes) -> None:
         for edits in ([placed, taken], [taken, placed]):
             made = Halves(pipe, edits, saes).cond[:, there]
             torch.testing.assert_close(made, -fires(alone, saes, shares)[:, there], rtol=1e-4, atol=1e-5)
-    twice = Halves(pipe, [placed, Edit(targets=(ALIKE,), unit="absolute", region=TOP, window=ALWAYS)], saes)
+    twice = Halves(pipe, [placed, Edit(targets=(ALIKE,), region=TOP, window=ALWAYS)], saes)
     torch.testing.assert_close(twice.cond[:, there], -fires(alone, saes)[:, there], rtol=1e-4, atol=1e-5)
-    for unit in ("feature_p99", "code"):  # whose scales weigh nothing, or are percentiles
+    # Where another edit places as much of one of them, the rest of the other goes.
+    other = Edit(targets=(Target(MID, t=0.5, features=(3, 9), scales=(4.0, 1.0)),), region=BELOW, window=ALWAYS)
+    both, own = (Halves(pipe, edits, saes).cond[:, there] for edits in ([placed, other], [other]))
+    torch.testing.assert_close(both, own - fires(alone, saes, (0.0, 0.75))[:, there], rtol=1e-4, atol=1e-5)
+    for unit in ("absolute", "feature_p99", "code"):  # whose scales are lengths or percentiles, or nothing
         made = Halves(pipe, [Edit(targets=(TARGET,), unit=unit, region=TOP, window=ALWAYS)], saes).cond[:, there]
         torch.testing.assert_close(made, -fires(alone, saes)[:, there], rtol=1e-4, atol=1e-5)
 

@@ -51,6 +51,8 @@ def test_the_text_stream_is_labelled_by_the_words_of_its_prompts(
         named_sites(run, [text.slug])
     measured = in_process("quality", str(run.path), "--json", "--set", "accuracy.images=4")
     assert measured.returncode == 0, measured.stderr
+    tuned = in_process("quality", str(run.path), "--no-shuffle", "--set", "accuracy.images=4", "accuracy.half=tuning")
+    assert "thresholds that none beats" in tuned.stdout and "min_precision" in tuned.stdout, tuned.stderr
     accuracy = json.loads(measured.stdout)["accuracy"]
     assert accuracy["images"] == 4 and {"labels", "right", "curve", "by_kind", "words"} <= set(accuracy)
     assert "4 pictures with masks are scaled to the model's 64 x 64 px" in caplog.text
