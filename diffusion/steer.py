@@ -46,9 +46,8 @@ def steer(
 
     Each edit's change is computed from the update the block really wrote, so the order of the edits does not matter.
     Inside its region an edit adds β·a·d, d the sum of its feature vectors and a what its unit says; outside it removes
-    Z·f, by weight where features are weighed, once, however many edits ask for it, and never what another edit places
-    there (or subtracts half of β·a·d, or, as with β < 0, keeps all). Strength 0, and pictures that no edit names, stay
-    as they were, to the bit.
+    Z·f, by weight, once, however many edits ask for it, and never what another edit places there (or subtracts half of
+    β·a·d, or, as with β < 0, keeps all). Strength 0, and pictures that no edit names, stay as they were, to the bit.
 
     Args:
         pipe: a diffusers pipeline with a scheduler, and a U-Net or a transformer that the registry knows.
