@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Effect
 from gazetteer.data.inputs.given.contents import keep_contents
 from gazetteer.data.inputs.given.open import open_given
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.jobs.config.fingerprint import REUSABLE, as_begun, differing, fingerprint_of, picture_digest
+from gazetteer.jobs.config.fingerprint import REUSABLE, as_begun, differing, fingerprint_of, keys_of, picture_digest
 from gazetteer.jobs.config.kept import RECORD, changed_keys, to_keep
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.label import shards as plan
@@ -68,7 +69,7 @@ def label(
             _hold_pictures(store, config, fingerprint)
         manifest = _finished(store)
         if manifest is not None and not (retry_failed and open_failures(store)):
-            return {**manifest, "nothing_to_do": True, "heard": _keep_config(store, config)}
+            return {**manifest, "nothing_to_do": True, "heard": _hear(store, config)}
         # Only from here on are the models' libraries needed: a second to load, and a gigabyte.
         from gazetteer.jobs.label.run import LabelRun
 
@@ -85,21 +86,23 @@ def label(
             return {**run.finish(), "nothing_to_do": False, "heard": heard}
 
 
-def _keep_config(store: RunFolder, config: RunConfig) -> list[str]:
-    """Write down the configuration that later commands on the run go by; the keys that are others than before."""
-    before, kept = store.read_json(RECORD), json.loads(json.dumps(to_keep(config)))
-    others = changed_keys(before, kept) if isinstance(before, dict) else []
-    if before != kept:
+def _hear(store: RunFolder, config: RunConfig) -> list[str]:
+    """Take over the settings that later commands alone go by, where they are others than the run keeps: their keys."""
+    before, later = store.read_json(RECORD), keys_of({Effect.MEASUREMENTS})
+    kept = json.loads(json.dumps(to_keep(config)))
+    heard = [key for key in changed_keys(before, kept) if key in later] if isinstance(before, dict) else []
+    if heard:
         store.write_json(RECORD, kept)
-    return others
+    return heard
 
 
 def _keep(store: RunFolder, config: RunConfig) -> list[str]:
-    """Write down what later commands on the run read and no table has; the settings that are others than before."""
-    others = _keep_config(store, config)
+    """Write down what later commands on the run read and no table has; what `_hear` gives."""
+    heard = _hear(store, config)
+    store.write_json(RECORD, to_keep(config))
     if not config.pictures.kind:  # given masks have names of their own, whatever the vocabulary
         keep_synonyms(store, config.vocabulary.path)
-    return others
+    return heard
 
 
 def _hold_pictures(store: RunFolder, config: RunConfig, fingerprint: Mapping[str, Any]) -> None:
