@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class Action:
         """Whether the features are taken away outside of the region."""
         return self.sae is not None and self.edit.outside == "remove" and not self.edit.region.everywhere
 
-    @property
+    @cached_property
     def shares(self) -> Tensor:
         """How much of each feature's activation `removes` takes away, [features]: all of it without scales.
 

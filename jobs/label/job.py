@@ -86,23 +86,28 @@ def label(
             return {**run.finish(), "nothing_to_do": False, "heard": heard}
 
 
-def _hear(store: RunFolder, config: RunConfig) -> list[str]:
-    """Take over the settings that later commands alone go by, where they are others than the run keeps: their keys."""
+def _others(store: RunFolder, config: RunConfig) -> list[str]:
+    """Settings that later commands alone go by, where they are others than the run keeps."""
     before, later = store.read_json(RECORD), keys_of({Effect.MEASUREMENTS})
     kept = json.loads(json.dumps(to_keep(config)))
-    heard = [key for key in changed_keys(before, kept) if key in later] if isinstance(before, dict) else []
-    if heard:
-        store.write_json(RECORD, kept)
-    return heard
+    return [key for key in changed_keys(before, kept) if key in later] if isinstance(before, dict) else []
+
+
+def _hear(store: RunFolder, config: RunConfig) -> list[str]:
+    """Take over on a finished run what later commands alone go by, and nothing where that is as it was."""
+    others = _others(store, config)
+    if others:
+        store.write_json(RECORD, to_keep(config))
+    return others
 
 
 def _keep(store: RunFolder, config: RunConfig) -> list[str]:
-    """Write down what later commands on the run read and no table has; what `_hear` gives."""
-    heard = _hear(store, config)
+    """Write down what later commands on the run read and no table has; of these settings, those that are others."""
+    others = _others(store, config)
     store.write_json(RECORD, to_keep(config))
     if not config.pictures.kind:  # given masks have names of their own, whatever the vocabulary
         keep_synonyms(store, config.vocabulary.path)
-    return heard
+    return others
 
 
 def _hold_pictures(store: RunFolder, config: RunConfig, fingerprint: Mapping[str, Any]) -> None:

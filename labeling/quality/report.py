@@ -87,8 +87,7 @@ def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
     if shuffle:
         codes = store.read_table("codes").filter(pc.field("stream") == "image")
         if codes.num_rows:
-            result["shuffled"] = _shuffled(store, images, codes, segments, labels)
-            result["shuffled"] |= unheard
+            result["shuffled"] = {**_shuffled(store, images, codes, segments, labels), **unheard}
     return result
 
 
@@ -108,10 +107,10 @@ def _heard(labels: LabelConfig) -> tuple[LabelConfig, dict[str, str]]:
 
 def _shuffled(
     store: RunFolder, images: pa.Table, codes: pa.Table, segments: pa.Table, labels: LabelConfig
-) -> dict[str, Any]:
+) -> dict[str, int]:
     """`shuffled_label_counts` by the run's own settings, of the image stream: words lie in prompts, not in segments."""
     features = store.read_final("features", list(SITE_COLUMNS)).filter(pc.field("stream") == "image")
-    counts = shuffled_label_counts(
+    return shuffled_label_counts(
         images,
         codes,
         segments,
@@ -121,7 +120,6 @@ def _shuffled(
         label_config=labels,
         given=bool(given_setting(store.read_json("run.json") or {})),
     )
-    return {**counts}
 
 
 def print_quality(result: Mapping[str, Any]) -> None:

@@ -111,6 +111,13 @@ def test_a_finished_run_starts_neither_ray_nor_a_model(scenes_run: Path) -> None
     assert {path.name for path in changed} <= {"lock"}
 
 
+def test_what_a_finished_run_takes_over_is_said(scenes_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(scenes_run, tmp_path / "run")
+    done = label(run, "executor=serial", "accuracy.images=7")
+    assert done.returncode == 0 and "nothing to do" in done.stdout
+    assert f"later commands on {run} go by the accuracy.images given now" in done.stdout
+
+
 def test_parts_cut_short_are_named_and_computed_again(scenes_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(scenes_run, run)
