@@ -189,16 +189,16 @@ PIECES = (
     Piece("layout", ("label", "exact"), _on_run(
         "layout", "evaluate", "RUN", full=_LAYOUT, quick=["--stored"], rehearsal=_LAYOUT_TINY)),
     _steer("steering"),
-    _steer("steering_mid", "steer.blocks=[mid_block.attentions.0]", 'steer.classifier=""'),
-    _steer("steering_both", "steer.branches=[both]", 'steer.classifier=""'),
-    _steer("steering_windows", "steer.windows=[early and middle]", 'steer.classifier=""'),
-    Piece("placing", ("label",), _placing),
     Piece("causal", ("label",), _on_run(
         *_CAUSAL, full=["--features=2"], quick=["--features=1", "--images=4"],
         rehearsal=["--features=1", "--images=2", "--sites=up_blocks.1.attentions.0-cond-t0.50"])),
     Piece("examine", ("causal",), _on_run(
         "examine", "RUN", full=["--fresh", "4"], quick=["--fresh", "1"],
         rehearsal=["--fresh", "1", "--set", "accuracy.images=6"])),
+    _steer("steering_mid", "steer.blocks=[mid_block.attentions.0]", 'steer.classifier=""'),
+    _steer("steering_both", "steer.branches=[both]", 'steer.classifier=""'),
+    _steer("steering_windows", "steer.windows=[early and middle]", 'steer.classifier=""'),
+    Piece("placing", ("label",), _placing),
     Piece("attacks", ("attribution",), _attribution(("attacks",), _ATTACKED)),
     Piece("faithfulness", (), _attribution(("faithfulness", "heldout"))),
     Piece("nulls", (), _nulls),
