@@ -23,6 +23,11 @@ def names_code(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def is_ours(name: str) -> bool:
+    """Whether ``module:function`` is of this package: a run folder that names it makes us run no stranger's code."""
+    return name.startswith("gazetteer.")
+
+
 def import_named(name: str, key: str) -> Any:
     """The callable that ``module:function`` names (``module:Class.method`` too).
 

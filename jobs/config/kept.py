@@ -11,7 +11,7 @@ from typing import Any
 
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.importing import names_code
+from gazetteer.data.core.importing import is_ours, names_code
 from gazetteer.data.core.settings import About, from_json, walk
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import SETTINGS, fingerprint_of
@@ -67,7 +67,7 @@ def run_config(run: str | Path, overrides: Sequence[str] = (), heard: str = "") 
         named = isinstance(value, str) and known.key.startswith(heard) and names_code(value)
         keys = [override.partition("=")[0] for override in overrides]
         given = any(known.key == key or known.key.startswith(f"{key}.") for key in keys)  # by whom it will run
-        if named and not given and not known.about.path and not value.startswith("gazetteer."):
+        if named and not given and not known.about.path and not is_ours(value):
             raise InputError(
                 f"{run} was made with {known.key}={value}, which is code; to let it run, name the run's configuration "
                 "with --config."

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.importing import is_ours
 from gazetteer.data.core.sites import SITE_COLUMNS, Port, Site
 from gazetteer.data.core.terminal import print_table
 from gazetteer.data.inputs.given.config import given_setting
@@ -100,7 +101,7 @@ def labels_of(store: RunFolder) -> LabelConfig:
 def _heard(labels: LabelConfig) -> tuple[LabelConfig, dict[str, str]]:
     """The settings without a classifier that is not ours, which a run folder may not make us execute, and its name."""
     classifier = labels.style_classifier
-    if not classifier or classifier.startswith("gazetteer."):
+    if not classifier or is_ours(classifier):
         return labels, {}
     return replace(labels, style_classifier=""), {"unheard": classifier}
 
