@@ -233,6 +233,7 @@ def measure(
     waiting, running = list(PIECES), dict[Future[dict[str, Any] | None], Piece]()
     with ThreadPoolExecutor(jobs) as pool:
         while waiting or running:
+            settled = False  # a piece that others may need
             for piece in [p for p in waiting if all(need in results for need in p.needs)]:
                 made_before = kept(setting, piece)
                 missing = [name for name in piece.needs if results[name] is None]
@@ -243,9 +244,9 @@ def measure(
                 else:
                     if made_before is None and piece in pieces:
                         say(f"== {piece.name}: left out, for it needs {', '.join(missing)}")
-                    results[piece.name] = made_before
+                    results[piece.name], settled = made_before, True
                 waiting.remove(piece)
-            if running:
+            if running and not settled:
                 for done in wait(running, return_when=FIRST_COMPLETED).done:
                     results[running.pop(done).name] = done.result()
     results = {piece.name: results[piece.name] for piece in PIECES}

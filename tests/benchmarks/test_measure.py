@@ -107,15 +107,17 @@ def test_pieces_run_side_by_side_as_soon_as_what_they_need_is_there(
     (tmp_path / "third.py").write_text("print('{}')")
     monkeypatch.setattr(measure, "ROOT", tmp_path)
     scripts = {"label": "first", "nothing": "third", "third": "third", "exact": "second"}
-    needs = {"third": ("label", "exact")}
+    needs = {"third": ("label", "exact"), "exact": ("nothing",)}
     pieces = tuple(
         measure.Piece(name, needs.get(name, ()), lambda _, script=script: [script]) for name, script in scripts.items()
     )
     monkeypatch.setattr(measure, "PIECES", pieces)
     monkeypatch.setattr(measure, "tables", lambda results: f"{len(results)}")
     setting = measure.Setting(tmp_path / "out", tmp_path, None, "quick", ())
-    results = measure.measure(setting, [piece for piece in pieces if piece.name != "nothing"], lambda _: None, 2)
-    assert list(results) == ["label", "nothing", "third", "exact"] and results["nothing"] is None
+    results = measure.measure(setting, [piece for piece in pieces if piece.name == "nothing"], lambda _: None, 2)
+    assert [name for name, result in results.items() if result] == ["nothing"]
+    results = measure.measure(setting, pieces, lambda _: None, 2)  # where "exact" need not wait for what was made before
+    assert list(results) == ["label", "nothing", "third", "exact"] and results["nothing"]["result"] == {}
     assert results["label"]["result"] == {"came": "after"} and results["exact"]["result"] == {"said": "no JSON\n"}
     assert results["third"]["result"] == {} and all(r["cpu_seconds"] >= 0 for r in results.values() if r)
 
