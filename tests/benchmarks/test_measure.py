@@ -116,7 +116,7 @@ def test_pieces_run_side_by_side_as_soon_as_what_they_need_is_there(
     setting = measure.Setting(tmp_path / "out", tmp_path, None, "quick", ())
     results = measure.measure(setting, [piece for piece in pieces if piece.name == "nothing"], lambda _: None, 2)
     assert [name for name, result in results.items() if result] == ["nothing"]
-    results = measure.measure(setting, pieces, lambda _: None, 2)  # where "exact" need not wait for what was made before
+    results = measure.measure(setting, pieces, lambda _: None, 2)  # "exact" needs what was made before
     assert list(results) == ["label", "nothing", "third", "exact"] and results["nothing"]["result"] == {}
     assert results["label"]["result"] == {"came": "after"} and results["exact"]["result"] == {"said": "no JSON\n"}
     assert results["third"]["result"] == {} and all(r["cpu_seconds"] >= 0 for r in results.values() if r)
