@@ -236,7 +236,7 @@ def _faithful(
     for concept in kinds if "heldout" in parts else ():
         # Noise that neither the edits nor the other study was made from.
         heldout = partial(heldout_study, methods, concept, config.heldout, methods.config.seed + 20_000)
-        other += cache.json(("heldout", concept), heldout)
+        other += cache.json(("heldout by stage", concept), heldout)
     return {
         "faithfulness": pooled_correlations(rows), "faithfulness_spearman": pooled_correlations(rows, "spearman"),
         "faithfulness_rows": rows, "faithfulness_heldout_rows": other,

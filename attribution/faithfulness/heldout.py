@@ -7,7 +7,7 @@ trajectories of other seeds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -57,33 +57,29 @@ class HeldoutConfig:
 def heldout_study(methods: Methods, concept: str, config: HeldoutConfig, seed: int) -> list[dict[str, Any]]:
     """Predicted against actual change of J, with the gradient that J has, over random ablations.
 
+    J of a stage is its mean over the steps of the stage, and what foretells it are scores of that J.
+
     Returns:
         one row per estimator, noise (``same`` or ``heldout``), stage and input: ``pearson``, with the ``trajectories``
         and ``gradients`` of U-Net inputs that the estimator spent.
     """
     several = [_walk(methods, concept, seed + i) for i in range(max(config.trajectories))]
     held = [_walk(methods, concept, seed + 10_000 + i) for i in range(config.inputs)]
-    scores = _scores(methods, several, config, seed)
+    spans = _spans(len(several[0]))
+    guesses, spent = _guesses(methods, several, spans, config, seed)
     asked = {"same": several[:1], "heldout": held}
-    generator = torch.Generator("cpu").manual_seed(seed + 77)
     live = {noise: [_problem(methods, samples) for samples in several] for noise, several in asked.items()}
     intact = {noise: np.stack([problem.values().numpy() for problem in problems]) for noise, problems in live.items()}
-    flat = {name: torch.cat([s[n].reshape(-1) for n in methods.weights]) for name, (s, _, _) in scores.items()}
-    table = torch.stack(list(flat.values()))
-    guesses = np.empty((config.ablations, len(table)))
     changes: dict[str, list[NDArray[np.float64]]] = {noise: [] for noise in live}
-    whole = live["same"][0]
-    for nth in range(config.ablations):
-        dropped = (torch.rand(table.shape[1], generator=generator) < config.fraction).to(table.dtype)
-        guesses[nth] = -(table @ dropped).double().numpy()
-        with whole.scaled(_factors(methods.weights, 1 - dropped)):
+    for dropped in _ablations(methods, config, seed):
+        with live["same"][0].scaled(_factors(methods.weights, 1 - dropped)):
             for noise, problems in live.items():
                 changes[noise].append(np.stack([problem.values().numpy() for problem in problems]) - intact[noise])
     rows = []
-    for place, (name, (_, many, gradients)) in enumerate(scores.items()):
+    for place, (name, (many, gradients)) in enumerate(spent.items()):
         for noise, changed in changes.items():
             for number, by_step in enumerate(np.stack(changed).transpose(1, 0, 2)):  # [ablations, steps] of one input
-                for stage, value in _by_stage(guesses[:, place], by_step).items():
+                for stage, value in _by_stage({s: g[:, place] for s, g in guesses.items()}, by_step).items():
                     rows.append({
                         "concept": concept, "estimator": name, "noise": noise, "stage": stage, "input": number,
                         "pearson": value, "trajectories": many, "gradients": gradients,
@@ -131,12 +127,46 @@ def _mean(rows: Sequence[Mapping[str, Any]], stage: str, resamples: int, seed: i
     return nested_bootstrap(statistics, [len(sample) for sample in values], resamples=resamples, seed=seed)
 
 
-def _by_stage(guess: NDArray[np.float64], change: NDArray[np.float64]) -> dict[str, float]:
-    steps = change.shape[1]
+def _spans(steps: int) -> dict[str, tuple[int, int]]:
+    """The first step of every third, and the one after its last; of fewer than three steps a third may hold none."""
     edges = [round(steps * third / 3) for third in range(4)]
-    spans = dict(zip(STAGES, [*((a, b) for a, b in pairwise(edges)), (0, steps)], strict=True))
-    # Of fewer than three steps a third may hold none, of which there is nothing to say.
-    return {stage: _pearson(guess, change[:, a:b].mean(axis=1)) for stage, (a, b) in spans.items() if b > a}
+    return {stage: span for stage, span in zip(STAGES, pairwise(edges), strict=False) if span[1] > span[0]}
+
+
+def _by_stage(guesses: Mapping[str, NDArray[np.float64]], change: NDArray[np.float64]) -> dict[str, float]:
+    """Per stage the correlation of what was guessed of it, [ablations], and the change of J, [ablations, steps]."""
+    spans = {**_spans(change.shape[1]), STAGES[-1]: (0, change.shape[1])}
+    return {stage: _pearson(guesses[stage], change[:, a:b].mean(axis=1)) for stage, (a, b) in spans.items()}
+
+
+def _guesses(
+    methods: Methods, several: Sequence[Samples], spans: Mapping[str, tuple[int, int]], config: HeldoutConfig, seed: int
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, tuple[int, int]]]:
+    """Per stage what each estimator foretells, [ablations, estimators]; the trajectories and gradients each has spent.
+
+    Scores are of a stage's own J. That of all steps is the mean over them, and so are its scores: by the stages' steps.
+    """
+    result: dict[str, NDArray[np.float64]] = {}
+    spent: dict[str, tuple[int, int]] = {}
+    for stage, (first, last) in spans.items():
+        scores = _scores(methods, [samples.at(slice(first, last)) for samples in several], config, seed)
+        table = torch.stack([torch.cat([s[n].reshape(-1) for n in methods.weights]) for s, _, _ in scores.values()])
+        dropped = _ablations(methods, config, seed)
+        result[stage] = np.stack([-(table @ d.to(table.dtype)).double().numpy() for d in dropped])
+        spent = {name: (many, spent.get(name, (0, 0))[1] + used) for name, (_, many, used) in scores.items()}
+    steps = len(several[0])
+    result[STAGES[-1]] = np.sum(
+        [guess * (b - a) / steps for guess, (a, b) in zip(result.values(), spans.values(), strict=True)], axis=0
+    )
+    return result, spent
+
+
+def _ablations(methods: Methods, config: HeldoutConfig, seed: int) -> Iterator[Tensor]:
+    """The same ones each time: which of all weights are dropped, [weights] of 0 and 1."""
+    generator = torch.Generator("cpu").manual_seed(seed + 77)
+    weights = sum(w.numel() for w in methods.weights.values())
+    for _ in range(config.ablations):
+        yield (torch.rand(weights, generator=generator) < config.fraction).float()
 
 
 def _pearson(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

@@ -45,7 +45,8 @@ def test_scores_are_asked_about_the_same_ablations_on_their_own_and_on_other_noi
 def test_stages_are_thirds_of_the_steps_and_the_interval_draws_concepts_then_inputs() -> None:
     guess = np.array([0.0, 1.0, 2.0])
     change = np.stack([guess, -guess, np.zeros(3), guess, np.zeros(3), 5 * guess], axis=1)
-    assert _by_stage(guess, change) == pytest.approx({"early": 0.0, "middle": 1.0, "late": 1.0, "all": 1.0})
+    guesses = {"early": guess, "middle": guess, "late": -guess, "all": guess}
+    assert _by_stage(guesses, change) == pytest.approx({"early": 0.0, "middle": 1.0, "late": -1.0, "all": 1.0})
     rows = [
         {"concept": c, "estimator": "cad", "noise": "heldout", "stage": "all", "input": i, "pearson": r,
          "trajectories": 1, "gradients": 3}
