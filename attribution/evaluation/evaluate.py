@@ -76,6 +76,10 @@ class EvaluationConfig:
         return (1.0,) if takes_all(method) else tuple(sorted(own))
 
 
+_GENTLER = 2
+"""How often the least dose is divided by three where none keeps the other concepts."""
+
+
 class EditEvaluation:
     """Every method on every concept, in same-seed pairs."""
 
@@ -109,7 +113,8 @@ class EditEvaluation:
             (`summary` of each alone, no intervals), ``quality``, ``interference`` with ``interference_pictures``,
             ``weights`` (how many, mean over concepts), ``seconds`` (of CPU to make the edit of a concept, the mean of
             those measured, or None), ``fraction`` (the operating point),
-            ``curve`` (per fraction `summary` on the choosing half), ``minus`` (per control of the method, `COMPARED`:
+            ``curve`` (per fraction `summary` on the choosing half), ``too_strong`` (no dose of the curve keeps the
+            others), ``minus`` (per control of the method, `COMPARED`:
             `difference` of the two) and, where asked for, ``paraphrased`` and ``attacked``, each with how many prompts
             were ``left_out`` because the tokenizer would cut them; ``attacked`` also says the ``words`` and of which
             concepts they are the name (``names_it``), or only why it was ``skipped``.
@@ -130,6 +135,8 @@ class EditEvaluation:
             followed = points.get(leader(method, reference))
             drawn = followed is None or method in self.config.curved
             curve = self.curve(goal, method, concepts) if drawn else {}
+            if followed is None:
+                curve = self._gentler(goal, method, concepts, curve)
             fraction = points[method] = self._best(goal, method, curve) if followed is None else followed
             outcomes = {c: self.pairs.outcome(goal, method, c, fraction, REPORT) for c in concepts}
             results[method] = self._reported(goal, method, outcomes, fraction, curve)
@@ -154,6 +161,7 @@ class EditEvaluation:
             "seconds": self._seconds(goal, method, concepts, {fraction, *curve}),
             "concepts": concepts,
             "curve": [{"fraction": dose, **self._summary(goal, outcomes_at)} for dose, outcomes_at in curve.items()],
+            "too_strong": bool(curve) and not self._keeping(goal, curve),
         }
         if method in self.config.paraphrased:
             result["paraphrased"] = paraphrased(self.pairs, goal, method, concepts, fraction, self.draws)
@@ -190,18 +198,38 @@ class EditEvaluation:
             "concepts": list(concepts),
         }  # fmt: skip
 
+    def _gentler(
+        self, goal: str, method: str, concepts: Sequence[str], curve: dict[float, list[Outcome]]
+    ) -> dict[float, list[Outcome]]:
+        """The curve, begun by a third and a ninth of its least dose where no dose keeps the others."""
+        for _ in range(_GENTLER if curve else 0):
+            if self._keeping(goal, curve):
+                break
+            less = float(f"{min(curve) / 3:.2g}")
+            curve = {less: [self.pairs.outcome(goal, method, c, less, CHOOSE) for c in concepts], **curve}
+        return curve
+
+    def _keeping(self, goal: str, curve: Mapping[float, Sequence[Outcome]]) -> dict[float, dict[str, Any]]:
+        """What `summary` says of the fractions that keep the others, or of which nothing else is known."""
+        every = {fraction: self._summary(goal, outcomes) for fraction, outcomes in curve.items()}
+        return {
+            fraction: figures for fraction, figures in every.items()
+            if figures["others"][0] is None or figures["others"][0] >= self.config.others_least
+        }  # fmt: skip
+
     def _best(self, goal: str, method: str, curve: Mapping[float, Sequence[Outcome]]) -> float:
         """The gentlest fraction that surely reaches the goal, else the one with the best target; both must keep others.
+
+        Where none keeps them it is the gentlest, which the result says (``too_strong``).
 
         Surely: the upper end of the target's 95 % interval does; none of n pictures is 15 % at most where n is 22. The
         gentlest of several whose mean happens to reach it on a few pictures is too gentle. For the same reason there is
         one fraction for all concepts.
         """
-        best, best_value = min(self.config.points(method, goal)), -np.inf
-        for fraction, outcomes in curve.items():
-            figures = self._summary(goal, outcomes)
-            others, (target, _, high) = figures["others"][0], figures["target"]
-            if target is None or (others is not None and others < self.config.others_least):
+        best, best_value = min(curve or self.config.points(method, goal)), -np.inf
+        for fraction, figures in self._keeping(goal, curve).items():
+            target, _, high = figures["target"]
+            if target is None:
                 continue
             value = -target if goal == "erase" else target
             if goal == "erase" and high is not None and high <= self.config.target_most:

@@ -13,6 +13,10 @@ _GOALS = {
 }  # fmt: skip
 
 
+_ONE_BY_ONE = ("erase_styles", "amplify_styles")
+"""Goals whose concepts differ too much for a mean: a row by row stands beside it."""
+
+
 def evaluation_table(result: Mapping[str, Any]) -> str:
     """The page: a table a goal, with the attacks beside erasing objects, and one of faithfulness.
 
@@ -26,6 +30,8 @@ def evaluation_table(result: Mapping[str, Any]) -> str:
                 f"## {title}",
                 _concepts(figures),
                 _goal(figures, (goal == "erase" and result.get("attacks")) or {}),
+                *filter(None, [_too_strong(figures)]),
+                *([_each(figures)] if goal in _ONE_BY_ONE else []),
             ]
     if attacks := result.get("attacks"):
         parts += ["## Attacks by concept", _by_concept(attacks)]
@@ -71,6 +77,23 @@ def _goal(figures: Mapping[str, Any], attacks: Mapping[str, Any]) -> str:
             [f"`{INTACT}`", *[""] * 6, *(_attack(attacks.get(INTACT, {}).get(name)) for name in tried), "", "", ""]
         )
     return markdown(head, rows)
+
+
+def _too_strong(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """A sentence where a method is shown at a dose that does not keep the others, for it has none that does."""
+    names = [f"`{method}`" for method, row in figures.items() if row.get("too_strong")]
+    return f"No dose of {', '.join(names)} keeps 90 % of the others: the gentlest is shown." if names else ""
+
+
+def _each(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """Target and others of every concept by itself."""
+    names = list(next((row["by_concept"] for row in figures.values() if row.get("by_concept")), {}))
+    rows = [
+        [f"`{method}`", *(f"{number(one['target'])}, {number(one['others'])}"
+                          for one in (row["by_concept"][name] for name in names))]
+        for method, row in figures.items() if names and set(names) <= row.get("by_concept", {}).keys()
+    ]  # fmt: skip
+    return markdown(["`target`, `others` of each", *names], rows) if rows else ""
 
 
 def _row(method: str, figures: Mapping[str, Any], attacked: Mapping[str, Any], tried: Sequence[str]) -> list[str]:
