@@ -19,7 +19,8 @@ class CausalConfig:
 
     images: Natural = setting(
         Effect.MEASUREMENTS,
-        "Held-out pictures a feature is tried on at most; 0: as many as `power` needs, or as there are.",
+        "Held-out pictures a feature is tried on at most; 0: as many as its labels take to have the `power`, at most "
+        "four times those that suffice without noise, or as there are.",
         default=0,
     )
     power: Annotated[float, Gt(0), Lt(1)] = setting(

@@ -48,7 +48,7 @@ from gazetteer.labeling.pipeline.config import StageConfig
 from gazetteer.labeling.tables import load_labels
 
 POOL = 4
-"""Held-out pictures to choose from, times those that each feature is tried on."""
+"""Held-out pictures to choose from, and at most to try a feature on, times those that suffice without noise."""
 
 
 class CausalWorker:
@@ -142,12 +142,14 @@ class CausalPass:
             raise InputError(
                 f"{self.folder.path} has no held-out pictures, on which features are tried (config key heldout)."
             )
-        self.images = config.causal.images or min(needed, len(every))
+        # A rise is told from what pictures differ by anyway, and at a p that follows from how many labels are tried: so
+        # a feature is done when its power is there (`_open`), which may take several times as many.
+        self.images, self.needed = config.causal.images or min(POOL * needed, len(every)), needed
         if self.images > len(every):
             raise InputError(
                 f"{self.folder.path} has {len(every)} held-out pictures; causal.images asks for {self.images}."
             )
-        self.starts = every[: POOL * self.images]
+        self.starts = every[: max(self.images, POOL * min(self.images, needed))]
         self.able = pictures_able(self.folder, self.starts)
         self.fingerprint = {
             **_settings(config.causal),
@@ -181,7 +183,9 @@ class CausalPass:
         for number in numbers:
             able = self.able.get(named.get(number, ""), ())
             rest = [i for i in range(len(self.starts)) if i not in set(able)]
-            switches.append(replace(switch_of(codes, number), pictures=tuple([*able, *rest][: self.images])))
+            # One without a label never is decided: no power is asked of it.
+            many = self.images if number in named else min(self.images, self.needed)
+            switches.append(replace(switch_of(codes, number), pictures=tuple([*able, *rest][:many])))
         return switches
 
     def rounds(self, switches: Sequence[Switch]) -> int:
