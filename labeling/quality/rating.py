@@ -5,9 +5,11 @@ it fires most, dark where it is silent, and asks what lights up.
 It holds no label, no vocabulary and nothing from which either could be read: a feature is known by its site and number.
 The answers are saved as a file by the browser; nothing is sent anywhere.
 
-An answer agrees when it names the label's concept, look or place, in singular or plural and however it is hyphenated
-(labeling/vocabulary/concept_index.py), among whatever else it says. By chance: the mean agreement when the answers are
-dealt out anew to the features.
+An answer agrees when it names the label's concept, look or place, in singular or plural and however it is hyphenated,
+among whatever else it says; a synonym of the run's names it too, and so do the other spelling of a word, the head of a
+look's name and everyday words for a place (labeling/quality/own_words.py), for a page without names cannot tell how the
+label is worded. It agrees strictly when it names the label by its own wording. By chance: the mean agreement when the
+answers are dealt out anew to the features.
 """
 
 from __future__ import annotations
@@ -36,8 +38,10 @@ from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site, site_of_row
 from gazetteer.labeling.quality.intervals import fraction_interval
+from gazetteer.labeling.quality.own_words import OwnWords
 from gazetteer.labeling.rules.null import seeded
 from gazetteer.labeling.vocabulary.concept_index import ConceptIndex
+from gazetteer.labeling.vocabulary.synonyms import read_synonyms
 
 SHOWN = 5
 """Pictures of a feature."""
@@ -87,7 +91,8 @@ def agreement(run: str | Path, answers: str | Path) -> dict[str, Any]:
         ``answered``, ``skipped``; ``left_out``: answers for features of words, which earlier pages showed;
         ``unlabelled``: answers for features that have no label any more, as after `gazetteer relabel`; ``agree``:
         [mean, low, high] with its 95 % bootstrap interval, all answers for labels of a concept drawn together, for who
-        does not tell it from another errs on all of them; ``by_chance``;
+        does not tell it from another errs on all of them; ``strict``: the same by the labels' own wording alone;
+        ``by_chance``, of ``agree``;
         ``spatial``: answered and agree of things, stuff and parts alone; ``disagreements``: rows with the ``feature``,
         the ``label``, its ``kind`` and the ``answer``.
     Raises:
@@ -107,10 +112,9 @@ def agreement(run: str | Path, answers: str | Path) -> dict[str, Any]:
     of_words = {key for key in given if labels[key]["stream"] != IMAGE}
     given = {key: text for key, text in given.items() if key not in of_words}
     said = {key: text for key, text in sorted(given.items()) if text.strip()}
-    index = ConceptIndex({row["concept"]: () for row in rows})
-    named = [index.find(text)[0] for text in said.values()]
     truth = [labels[key] for key in said]
-    agrees = np.array([row["concept"] in concepts for row, concepts in zip(truth, named, strict=True)], float)
+    strictly, named = _named(store, rows, list(said.values()))
+    exact, agrees = _agrees(truth, strictly), _agrees(truth, named)
     spatial = np.array([row["kind"] in SPATIAL_KINDS for row in truth], bool)
     concepts_of = np.array([row["concept"] for row in truth], np.str_)
     wrong = [
@@ -122,6 +126,7 @@ def agreement(run: str | Path, answers: str | Path) -> dict[str, Any]:
         "answered": len(said), "skipped": len(given) - len(said), "left_out": len(of_words),
         "unlabelled": len(unlabelled),
         "agree": fraction_interval(agrees.tolist(), concepts_of.tolist()),
+        "strict": fraction_interval(exact.tolist(), concepts_of.tolist()),
         "by_chance": _by_chance(truth, named),
         "spatial": {
             "answered": int(spatial.sum()),
@@ -143,7 +148,8 @@ def print_agreement(result: Mapping[str, Any]) -> None:
     value, low, high = result["agree"]
     print(
         f"{value:.0%} [{low:.0%}, {high:.0%}] of {result['answered']} answers agree with the label, "
-        f"{result['by_chance']:.0%} by chance; {result['skipped']} skipped"
+        f"{result['by_chance']:.0%} by chance, {result['strict'][0]:.0%} by its own wording; "
+        f"{result['skipped']} skipped"
     )
     for row in result["disagreements"][:20]:
         print(f"  {row['feature']}: {row['label']} ({row['kind']}), answered {row['answer']!r}")
@@ -182,6 +188,22 @@ def _answers(path: str | Path, run: str) -> dict[str, str]:
     if content.get("run") != run:
         raise InputError(f"{path} answers for the run {content.get('run')!r}, not for {run!r}.")
     return given
+
+
+def _named(
+    store: RunFolder, rows: Sequence[Mapping[str, Any]], answers: Sequence[str]
+) -> tuple[list[set[str]], list[set[str]]]:
+    """The labels that each answer names by their own wording, and those that it names at all."""
+    names = {row["concept"] for row in rows}
+    asked = ((store.read_json("config.json") or {}).get("labels") or {}).get("styles") or []
+    index = ConceptIndex(dict.fromkeys(sorted(names), ()))
+    own = OwnWords(names, {*asked, *(row["concept"] for row in rows if row["kind"] == "style")}, read_synonyms(store))
+    strictly = [index.find(text)[0] for text in answers]
+    return strictly, [named | own.named(text) for named, text in zip(strictly, answers, strict=True)]
+
+
+def _agrees(truth: Sequence[Mapping[str, Any]], named: Sequence[set[str]]) -> NDArray[np.float64]:
+    return np.array([row["concept"] in names for row, names in zip(truth, named, strict=True)], np.float64)
 
 
 def _by_chance(truth: Sequence[Mapping[str, Any]], named: Sequence[set[str]]) -> float | None:

@@ -105,6 +105,25 @@ def test_answers_for_features_that_lost_their_label_are_left_out(
         agreement(store.path, answered(tmp_path / "c.json", name, said | {f"{MID.slug}/4": "sky"}))
 
 
+def test_synonyms_of_the_run_and_everyday_words_of_places_agree(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A page without names cannot tell how a label is worded; how far its own wording was met stands beside it."""
+    world = Pictured(sky_world(40).inputs, ("ball", "sky"))
+    store = world_run(tmp_path / "run", world, "a sky and a ball", {})
+    for name, table in world.reduce({MID: 4}).items():
+        store.write_final(name, table, PROVENANCE)
+    store.write_json("synonyms.json", {"sky": ["firmament"]})
+    write_page(store.path, tmp_path / "page")
+    page = (tmp_path / "page" / "index.html").read_text()
+    name = json.loads(re.search(r"const about = (\{.*?\});", page)[1])["run"]  # type: ignore[index]
+    said = {f"{MID.slug}/0": "the firmament", f"{MID.slug}/1": "upper part of the picture"}
+    rated = agreement(store.path, answered(tmp_path / "a.json", name, said))
+    assert (rated["agree"][0], rated["strict"][0], rated["disagreements"]) == (1.0, 0.0, [])
+    print_agreement(rated)
+    assert "100% [" in (out := capsys.readouterr().out) and "0% by its own wording" in out
+
+
 def test_answers_for_one_concept_are_drawn_together(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who does not tell the sea from the lake errs on all of its features, which are one witness."""
     write_page(run, tmp_path)
