@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import re
+from collections.abc import Callable
 from typing import Any
 
 from gazetteer.data.core.digests import digest_file
@@ -28,16 +30,17 @@ def is_ours(name: str) -> bool:
     return name.startswith("gazetteer.")
 
 
-def import_named(name: str, key: str) -> Any:
+def import_named(name: str, key: str, takes: str = "") -> Any:
     """The callable that ``module:function`` names (``module:Class.method`` too).
 
     Args:
         name: importable from where the program runs; no file path and no relative import.
         key: what asked for it, such as ``vocabulary.tagger``; begins the sentence when it fails.
+        takes: what it will be called with, one argument, in words; empty: that is not looked at.
 
     Raises:
         InputError: another spelling, no such module or function, a module that fails as it is imported, or
-            something that cannot be called.
+            something that cannot be called, or not with what it takes.
     """
     if not names_code(name):
         raise InputError(f"{key} {name!r} cannot be imported; accepted: package.module:function.")
@@ -51,7 +54,22 @@ def import_named(name: str, key: str) -> Any:
         raise InputError(f"{key} {name!r} cannot be imported as module:function: {reason}.") from error
     if not callable(value):
         raise InputError(f"{key} {name!r} is not callable.")
+    if takes and not _takes_one(value):
+        raise InputError(f"{key} {name!r} cannot be called with {takes} alone.")
     return value
+
+
+def _takes_one(function: Callable[..., Any]) -> bool:
+    """Whether it can be called with one argument, as far as it says."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # what is not written in Python need not say it
+        return True
+    try:
+        signature.bind(None)
+    except TypeError:
+        return False
+    return True
 
 
 def with_state(name: str, key: str) -> str:

@@ -137,7 +137,7 @@ class Identity:
         if differing:
             changes = differences(recorded, fingerprint)
             other = "choose another folder, or go back to those settings."
-            if all(key.startswith(LABELS) for key in differing):  # its pictures, codes and segments would serve
+            if of_labels_alone(recorded, fingerprint):  # its pictures, codes and segments would serve
                 again = f"gazetteer relabel {self._files.root} --set …"
                 other = f"choose another folder, go back to those settings, or let {again} make its tables again, once "
                 other += "it is finished or where a relabelling was cut off."
@@ -151,6 +151,12 @@ def _differing(recorded: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> l
     """Keys by which two fingerprints differ; one that a side lacks differs even from a null on the other."""
     keys = sorted(fingerprint.keys() | recorded.keys())
     return [key for key in keys if (key in fingerprint, fingerprint.get(key)) != (key in recorded, recorded.get(key))]
+
+
+def of_labels_alone(recorded: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> bool:
+    """Whether two fingerprints differ, and in nothing but what the reduction alone reads."""
+    differing = _differing(recorded, fingerprint)
+    return bool(differing) and all(key.startswith(LABELS) for key in differing)
 
 
 def differences(recorded: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ from gazetteer.data.core.importing import with_state
 from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
+from gazetteer.data.inputs.classifier import load_classifier
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.runs.folder import open_finished
 from gazetteer.data.tables.provenance import provenance
@@ -33,7 +34,6 @@ from gazetteer.jobs.config.fingerprint import marks_of
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.attribute_model import Studied, load_studied, model_marks, prompt_marks
 from gazetteer.jobs.experiments.layout import check_config
-from gazetteer.jobs.experiments.steer import load_classifier
 from gazetteer.labeling.detect.detector_features import backbone_features, has_backbone
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.vocabulary.concepts import Vocabulary

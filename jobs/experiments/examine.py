@@ -12,9 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.importing import import_named
 from gazetteer.data.core.sites import IMAGE, Site
 from gazetteer.data.core.threads import use_threads
+from gazetteer.data.inputs.classifier import load_classifier
 from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.provenance import provenance
@@ -34,6 +34,7 @@ from gazetteer.labeling.quality.accuracy import COLUMNS
 from gazetteer.labeling.quality.examiners import KEYS, examined, label_aurocs
 from gazetteer.labeling.quality.retrieval import retrieval
 from gazetteer.labeling.vocabulary.meant import stands_for
+from gazetteer.labeling.vocabulary.synonyms import read_synonyms
 
 TEMPLATE = "a picture of {}"
 _BATCH = 8
@@ -134,11 +135,15 @@ def _witnessed(config: RunConfig, store: RunFolder, names: Collection[str]) -> d
 
     names: of labels, by which what a classifier calls otherwise written is called.
     """
-    wanted = (config.attribute.classifier, config.labels.style_classifier or config.steer.classifier)
-    judges = [import_named(name, "a classifier")() for name in wanted if name]
+    looks = "labels.style_classifier" if config.labels.style_classifier else "steer.classifier"
+    wanted = {
+        "attribute.classifier": config.attribute.classifier,
+        looks: config.labels.style_classifier or config.steer.classifier,
+    }
+    judges = [load_classifier(name, (), key) for key, name in wanted.items() if name]
     if not judges:
         return {}
-    called = stands_for({str(label) for judge in judges for label in judge.labels}, names)
+    called = stands_for({str(label) for judge in judges for label in judge.labels}, names, read_synonyms(store))
     images = store.read_table("images", columns=["image_id", "split", "image"])
     seen: dict[str, dict[str, bool]] = {}
     for row in images.filter(pa.compute.equal(images["split"], "heldout")).to_pylist():

@@ -13,7 +13,6 @@ import numpy as np
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import OwnFiles
-from gazetteer.data.core.importing import import_named
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.edit_files import read_edits
 from gazetteer.data.inputs.edits import STAGES, WINDOWS, Edit
@@ -25,7 +24,6 @@ from gazetteer.diffusion.schedule import has_step, no_step
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.draw import png_with, sample
 from gazetteer.jobs.experiments.layout import check_config
-from gazetteer.labeling.interventions.evaluation.trials import Classifier
 from gazetteer.labeling.interventions.resolve import idle_blocks, resolve
 from gazetteer.sae.model.checkpoint import load_site_saes
 
@@ -113,20 +111,6 @@ def _resolved(edits: Sequence[Edit], run: str | None) -> tuple[Edit, ...]:
     for said in dict.fromkeys((edit.name, *idle_blocks(edit)) for edit in resolved if idle_blocks(edit)):
         print(f"no feature carries {said[0]!r} in {', '.join(said[1:])}: the edit leaves it out", file=sys.stderr)
     return resolved
-
-
-def load_classifier(name: str, words: Sequence[str], key: str = "steer.classifier") -> Classifier:
-    """What ``module:function``, named at a key, makes; InputError if it cannot be loaded or lacks a word."""
-    make = import_named(name, key)
-    try:
-        classifier: Classifier = make()
-        labels = classifier.labels
-    except (AttributeError, TypeError, ValueError, OSError) as error:
-        raise InputError(f"{key} {name!r} makes no classifier of pictures: {error}.") from error
-    missing = sorted(set(words) - set(labels))
-    if missing:
-        raise InputError(f"{key} cannot read {missing[0]!r}; it reads {', '.join(labels)}.")
-    return classifier
 
 
 def windows_with_steps(names: Sequence[str], steps: int, key: str) -> tuple[str, ...]:

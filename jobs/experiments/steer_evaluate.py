@@ -16,6 +16,7 @@ from gazetteer.data.core.errors import GazetteerError
 from gazetteer.data.core.importing import with_state
 from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.threads import use_threads
+from gazetteer.data.inputs.classifier import load_classifier
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.inputs.prompts import split_of
 from gazetteer.data.runs.folder import RunFolder, open_finished
@@ -28,7 +29,7 @@ from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.task import Job, Lost, Task
 from gazetteer.jobs.experiments.layout import check_config
-from gazetteer.jobs.experiments.steer import load_classifier, windows_with_steps
+from gazetteer.jobs.experiments.steer import windows_with_steps
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.interventions.evaluation.cases import Cases, SteerConfig
 from gazetteer.labeling.interventions.evaluation.directions import (

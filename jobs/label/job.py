@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.importing import import_named
 from gazetteer.data.core.settings import Effect
+from gazetteer.data.inputs.classifier import load_classifier
 from gazetteer.data.inputs.given.contents import keep_contents
 from gazetteer.data.inputs.given.open import open_given
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.jobs.config.fingerprint import REUSABLE, as_begun, differing, fingerprint_of, keys_of, picture_digest
+from gazetteer.data.runs.identity import differences, of_labels_alone
+from gazetteer.data.runs.relabelled import record_settings
+from gazetteer.data.storage.open import open_files
+from gazetteer.jobs.config.fingerprint import (
+    REUSABLE,
+    as_begun,
+    differing,
+    fingerprint_of,
+    keys_of,
+    label_marks,
+    picture_digest,
+)
 from gazetteer.jobs.config.kept import RECORD, changed_keys, to_keep
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.label import shards as plan
@@ -43,7 +57,8 @@ def label(
         by from now on, and went by others before.
 
     Raises:
-        InputError: bad configuration or input, or a run that was started with other settings.
+        InputError: bad configuration or input, or a run that was started with other settings (of labels alone: one
+            that has tables already).
         LockedError: another process holds the run.
         GazetteerError: too many pictures failed, no space left, or workers that keep dying.
     """
@@ -63,6 +78,8 @@ def label(
     fresh = not store.exists()
     if fresh:  # what is refused leaves no trace
         _check(config)
+    else:
+        _take_label_settings(store, config, fingerprint)
     store.open_or_create(fingerprint)
     with store.lock():
         if config.pictures.kind:
@@ -73,8 +90,8 @@ def label(
         # Only from here on are the models' libraries needed: a second to load, and a gigabyte.
         from gazetteer.jobs.label.run import LabelRun
 
-        if not fresh and not store.shard_ids():
-            _check(config)
+        if not fresh:
+            _check(config) if not store.shard_ids() else _check_looks(config)
         store.clear_success()
         heard = _keep(store, config)
         store.committed(verify=True)
@@ -120,7 +137,41 @@ def _hold_pictures(store: RunFolder, config: RunConfig, fingerprint: Mapping[str
 def _check(config: RunConfig) -> None:
     from gazetteer.labeling.pipeline.checks import check_inputs
 
-    check_inputs(config.stages, here=not config.ray_address or config.executor == "serial")
+    _check_looks(config)
+    check_inputs(config.stages, here=_works_here(config))
+
+
+def _works_here(config: RunConfig) -> bool:
+    return not config.ray_address or config.executor == "serial"
+
+
+def _check_looks(config: RunConfig) -> None:
+    """Refuse a classifier of looks that the tables could not be made with, before any picture is made for them."""
+    name, key = config.labels.style_classifier, "labels.style_classifier"
+    if name and _works_here(config):
+        load_classifier(name, config.labels.styles, key)
+    elif name:  # on a cluster's own machines it may need what this one lacks
+        import_named(name, key)
+
+
+def _take_label_settings(store: RunFolder, config: RunConfig, fingerprint: Mapping[str, Any]) -> None:
+    """Let other label settings count in a run that never came to its tables, which alone they shape.
+
+    So a run that stopped at its tables goes on with a setting that was corrected; shards keep what they were made with.
+    """
+
+    def wanted() -> bool:
+        begun = bool(store.shard_ids()) and store.read_json("manifest.json") is None
+        return begun and of_labels_alone(store.of_tables() or {}, fingerprint)
+
+    if not wanted():
+        return
+    _check_looks(config)
+    with store.lock():
+        if wanted():
+            said = differences(store.of_tables() or {}, fingerprint)
+            record_settings(open_files(store.path), {}, label_marks(config), None, {})
+            print(f"{said}: the run goes on, for its tables alone follow from this", file=sys.stderr, flush=True)
 
 
 def _finished(store: RunFolder) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.heap import freed_memory_kept
 from gazetteer.data.core.sites import TEXT, Site
 from gazetteer.data.runs.folder import RunFolder
@@ -78,7 +79,13 @@ class PictureReader:
         images = run.read_table("images", items, columns=columns_for(self.config, self.places > 0))
         maps = read_concepts(images, run.read_table("segments", items), self.grids, by_prompt=not self.given)
         words = read_words(images, self.places) if self.places else None
-        return Pictures(maps, read_looks(images, self.config.styles, self.config.style_classifier), words)
+        try:
+            looks = read_looks(images, self.config.styles, self.config.style_classifier)
+        except InputError as error:  # of tables alone: all that came before them serves with another one
+            raise InputError(
+                f"{error} The run's pictures and codes stay; it goes on with another labels.style_classifier."
+            ) from error
+        return Pictures(maps, looks, words)
 
 
 def join_pictures(parts: Sequence[Pictures]) -> Pictures:

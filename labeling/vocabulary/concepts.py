@@ -102,8 +102,11 @@ class Vocabulary:
         self._ignored = {parts(words(phrase)) for phrase in config.ignore}
         self._nouns: Nouns | None = None
         if config.nouns:
-            self._nouns = hanta_nouns if config.nouns in TAGGERS else import_named(config.nouns, "vocabulary.nouns")
-        self._tags: Any = import_named(config.tagger, "vocabulary.tagger") if config.tagger else None
+            known = config.nouns in TAGGERS
+            self._nouns = hanta_nouns if known else import_named(config.nouns, "vocabulary.nouns", takes="a prompt")
+        self._tags: Any = None
+        if config.tagger:
+            self._tags = import_named(config.tagger, "vocabulary.tagger", takes="a picture")
 
     @property
     def base(self) -> tuple[str, ...]:

@@ -21,8 +21,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 
-from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.importing import import_named
+from gazetteer.data.inputs.classifier import load_classifier
 from gazetteer.data.tables.images import decode_image
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, image_places
 from gazetteer.labeling.evidence.site_codes import SiteCodes
@@ -53,22 +52,18 @@ def read_looks(images: pa.Table, styles: Sequence[str], classifier: str = "") ->
         classifier: ``module:function`` that gives an object with ``labels`` and ``probabilities``, uint8 [1, H, W, 3]
             -> [1, len(labels)]; a picture has the look of its likeliest label, and none when that is none of `styles`.
     Raises:
-        InputError: the classifier cannot be had, or does not know a look.
+        InputError: the classifier cannot be had, does not know a look, or answers no probabilities.
     """
     order = np.argsort(np.array(images["image_id"].to_pylist(), np.str_), kind="stable")
     if not styles:
         return np.zeros((len(order), 0), np.bool_)
     if not classifier:
         return looks_of([images["prompt"][int(i)].as_py() for i in order], styles)
-    judge = import_named(classifier, "labels.style_classifier")()
-    known = list(judge.labels)
-    missing = [style for style in styles if style not in known]
-    if missing:
-        raise InputError(f"labels.style_classifier does not know the look {missing[0]!r}; it knows {', '.join(known)}.")
+    judge = load_classifier(classifier, styles, "labels.style_classifier")
     shown = np.zeros((len(order), len(styles)), np.bool_)
     for row, i in enumerate(order):
         picture = decode_image(images["image"][int(i)]["bytes"].as_py())
-        likeliest = known[int(np.argmax(judge.probabilities(picture[None])[0]))]
+        likeliest = judge.labels[int(np.argmax(judge.probabilities(picture[None])[0]))]
         shown[row] = [likeliest == style for style in styles]
     return shown
 
