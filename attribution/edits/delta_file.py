@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +37,18 @@ def save_delta(delta: Delta, path: str | Path) -> None:
         save_file(tensors, str(partial), metadata=metadata)
 
 
-def require_same(path: str | Path, provenance: Mapping[str, Any]) -> None:
+def require_same(path: str | Path, provenance: Mapping[str, Any], unsettled: Collection[str] = ()) -> None:
     """Look for what `save_delta` must not replace.
 
+    Args:
+        unsettled: settings that `provenance` does not state yet.
+
     Raises:
-        InputError: the file there is no edit, or one of another model or other settings; what only one of both states
-            does not count.
+        InputError: the file there is no edit, or one of another model, other settings or another command.
     """
     if Path(path).exists():
-        refuse_others(path, load_delta(path).provenance, provenance)
+        stored = load_delta(path).provenance
+        refuse_others(path, {"fingerprint": {}, "config": {}, **stored}, provenance, unsettled)
 
 
 def load_delta(path: str | Path) -> Delta:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +64,18 @@ def component_rows(
     return rows
 
 
-def require_room(folder: str | os.PathLike[str], provenance: Mapping[str, Any], told_by: Sequence[str]) -> None:
+def require_room(
+    folder: str | os.PathLike[str],
+    provenance: Mapping[str, Any],
+    told_by: Sequence[str],
+    unsettled: Collection[str] = (),
+) -> None:
     """Look, before hours are spent, for a table that `write_components` must not add to.
 
     Args:
         provenance: as far as it is known.
         told_by: keys of its ``config`` by which calls are told apart whose rows stand side by side.
+        unsettled: keys of its ``config`` that are not known yet.
 
     Raises:
         InputError: the table there is of another command, model or schema, or has rows of a call that is told from
@@ -84,7 +90,7 @@ def require_room(folder: str | os.PathLike[str], provenance: Mapping[str, Any], 
     refuse_others(path, {"fingerprint": stored["fingerprint"]}, provenance)
     for call in _calls(stored):
         if not call.get(NONE) and _alike(call, now, told_by):
-            refuse_others(path, {"config": call}, provenance)
+            refuse_others(path, {"config": call}, provenance, unsettled)
 
 
 def write_components(

@@ -3,31 +3,58 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
 
-SAID = frozenset({"by_step", "others"})
-"""Of a provenance, what changes no weight: what else was asked, and other calls that a table holds rows of."""
+SAID = frozenset({"by_step", "others", "none_taken"})
+"""Of a provenance, what changes no weight: what else was asked, other calls that a table holds rows of, and what came
+of it."""
+_MAKERS = {"estimator": "attribute score", "run": "attribute features", "method": "attribute edit"}
+"""Settings that one command alone has; those of `attribute features` hold a method too."""
+_NOTHING = object()
 
 
-def refuse_others(path: str | Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """InputError, naming what differs, where two provenances are of other models or settings."""
+def refuse_others(
+    path: str | Path, stored: Mapping[str, Any], now: Mapping[str, Any], unsettled: Collection[str] = ()
+) -> None:
+    """InputError, naming what differs, where two provenances are of other models, settings or commands.
+
+    What only one of both has is a difference: another command, or another version of it, made it.
+
+    Args:
+        stored: its ``fingerprint`` and ``config``; of what it lacks nothing is compared.
+        unsettled: settings that `now` does not know yet; their absence is no difference.
+    """
+    parts = [part for part in ("fingerprint", "config") if part in stored]
+    was, ours = (_maker(about["config"]) if "config" in parts else "" for about in (stored, now))
+    if was != ours:
+        raise InputError(
+            f"{path} is there already, made by {was or 'something else'}, and this is {ours}; give another --out."
+        )
     changes = [
-        f"{key}: {'empty' if was == '' else was} there, {'empty' if value == '' else value} now"
-        for part in ("fingerprint", "config")
-        for key, was, value in _differing(stored.get(part) or {}, now.get(part) or {})
+        f"{key}: {_said(was)} there, {_said(value)} now"
+        for part in parts
+        for key, was, value in _differing(stored[part], json.loads(json.dumps(now[part])))
+        if not (value is _NOTHING and key in unsettled)
     ]
     if changes:
         raise InputError(f"{path} is there already and of other settings ({'; '.join(changes)}); give another --out.")
 
 
+def _maker(config: Mapping[str, Any]) -> str:
+    return next((f"gazetteer {command}" for key, command in _MAKERS.items() if key in config), "")
+
+
+def _said(value: Any) -> str:
+    return "nothing" if value is _NOTHING else "empty" if value == "" else str(value)
+
+
 def _differing(stored: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    now = json.loads(json.dumps(now))
-    for key in sorted(stored.keys() & now.keys() - SAID):
-        was, value = stored[key], now[key]
+    for key in sorted((stored.keys() | now.keys()) - SAID):
+        was, value = stored.get(key, _NOTHING), now.get(key, _NOTHING)
         if isinstance(was, dict) and isinstance(value, dict):
             yield from _differing(was, value, f"{prefix}{key}.")
         elif was != value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     told_by = (
         ("concept", "feature", "estimator") if config.feature else ("concept", "feature", "estimator", "objective")
     )
-    _require_room(path, provenance(model, known), told_by)
+    _require_room(path, provenance(model, known), told_by, asked.keys() - known.keys())
     use_threads(run.threads)
     studied = load_studied(run.model, transformers=True)
     try:
@@ -86,9 +86,11 @@ def _edit_name(config: ScoreConfig) -> str:
     return file_name("-".join(filter(None, (config.concept or config.feature, config.objective, estimator))))
 
 
-def _require_room(path: Path, about: Mapping[str, Any], told_by: Sequence[str]) -> None:
-    require_same(path, about)
-    require_room(path.parent, about, told_by)
+def _require_room(
+    path: Path, about: Mapping[str, Any], told_by: Sequence[str], unsettled: Collection[str] = ()
+) -> None:
+    require_same(path, about, unsettled)
+    require_room(path.parent, about, told_by, unsettled)
 
 
 def apply_edit(model: str, deltas: Sequence[str], out: str, *, undo: bool = False) -> dict[str, Any]:

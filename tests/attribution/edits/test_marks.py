@@ -6,8 +6,10 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 
-from gazetteer.attribution.edits.delta_file import load_delta
+from gazetteer.attribution.edits.delta import Change, Delta
+from gazetteer.attribution.edits.delta_file import load_delta, require_same, save_delta
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.scores.score import ScoreConfig
 from gazetteer.data.core.digests import digest_path
@@ -91,3 +93,37 @@ def test_a_feature_of_other_autoencoders_replaces_nothing(model: str, tmp_path: 
         score(run_on(model, f"saes={tmp_path / '1'}", "model.device=cuda:99"), config, out)
     others = read_provenance(done["components"])["config"]["others"]
     assert [call["saes"] for call in others] == [digest_path(str(tmp_path / "0"))]
+
+
+def test_score_and_edit_replace_nothing_of_each_other(model: str, tmp_path: Path) -> None:
+    """Both name an edit by concept, goal and how its weights were chosen."""
+    scored = ScoreConfig(concept="dog", estimator="iterated", fraction=0.02, steps=2, points=2)
+    edited = EditConfig("dog", method="iterated", fraction=0.02, sheet=0, pool=40)
+    quick = dataclasses.replace(METHODS, rounds=2)
+    nowhere = run_on(model, "model.device=cuda:99")  # refused before a model is read
+    done = score(run_on(model), scored, str(tmp_path / "a"))
+    held = Path(done["edit"]).read_bytes()
+    with pytest.raises(InputError, match=r"made by gazetteer attribute score, and this is gazetteer attribute edit; g"):
+        make_edit(nowhere, quick, edited, str(tmp_path / "a"))
+    assert Path(done["edit"]).read_bytes() == held
+    assert score(run_on(model), scored, str(tmp_path / "a")) == done
+    done = make_edit(run_on(model), quick, edited, str(tmp_path / "b"))
+    with pytest.raises(InputError, match=r"made by gazetteer attribute edit, and this is gazetteer attribute score; g"):
+        score(nowhere, scored, str(tmp_path / "b"))
+    assert make_edit(run_on(model), quick, edited, str(tmp_path / "b")) == done
+
+
+def test_a_setting_that_only_one_of_two_edits_has_is_a_difference(tmp_path: Path) -> None:
+    change = Change(torch.arange(1), torch.ones(1), torch.zeros(1))
+    path, now = tmp_path / "e.safetensors", {"fingerprint": {"model": "m"}, "config": {"scope": "ff", "by_step": True}}
+    for stored, said in (
+        ({**now, "config": {}}, "scope: nothing there, ff now"),
+        ({**now, "config": {"scope": "ff", "per": ""}}, "per: empty there, nothing now"),
+        ({"config": now["config"]}, "model: nothing there, m now"),
+        ({}, "model: nothing there, m now; scope: nothing there, ff now"),
+    ):
+        save_delta(Delta({"w": change}, stored), path)
+        with pytest.raises(InputError, match=rf"is there already and of other settings \({said}\)"):
+            require_same(path, now)
+    save_delta(Delta({"w": change}, {**now, "config": {"scope": "ff", "fraction": 0.1}}), path)
+    require_same(path, now, unsettled=["fraction"])
