@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from gazetteer.data.core.settings import Count, Effect, Natural, OneOf, Positive, setting, settings
 from gazetteer.data.inputs.edits import WINDOWS
@@ -70,12 +70,12 @@ class CausalConfig:
         Effect.MEASUREMENTS, "Pictures after which it is asked which features are decided.", default=16
     )
     chunk: Count = setting(Effect.MEASUREMENTS, "Features that are done, and recorded, together.", default=8)
-    windows: tuple[Annotated[str, OneOf(tuple(WINDOWS))], ...] = setting(
+    windows: Annotated[tuple[Annotated[str, OneOf(tuple(WINDOWS))], ...], MinLen(1)] = setting(
         Effect.MEASUREMENTS, "Windows that `--sweep` tries.", default=("early", "middle", "early and middle")
     )
-    strengths: tuple[Positive, ...] = setting(
+    strengths: Annotated[tuple[Positive, ...], MinLen(1)] = setting(
         Effect.MEASUREMENTS, "Doses that `--sweep` tries.", default=(2.0, 4.0, 8.0, 16.0)
     )
-    places: tuple[Annotated[str, OneOf(PLACES)], ...] = setting(
+    places: Annotated[tuple[Annotated[str, OneOf(PLACES)], ...], MinLen(1)] = setting(
         Effect.MEASUREMENTS, "Places that `--sweep` tries.", default=PLACES
     )

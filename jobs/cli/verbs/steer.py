@@ -78,6 +78,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _causal(arguments: argparse.Namespace) -> int:
+    arguments.resumes = not arguments.sweep  # a sweep writes nothing, so it begins anew
     if arguments.images is not None:
         arguments.overrides = [*arguments.overrides, f"causal.images={arguments.images}"]
     config = configuration(arguments)

@@ -86,6 +86,24 @@ def test_a_sweep_takes_as_many_as_are_asked_for(
     assert seen == {"features": features, "images": images}
 
 
+@pytest.mark.parametrize(("words", "ends"), [(["--sweep"], "stopped."), ([], "it goes on from here.")])
+def test_only_what_is_resumed_says_so_when_it_is_stopped(
+    words: list[str], ends: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gazetteer.jobs.cli.verbs.steer.configuration", stop)
+    assert main(["causal", str(run), *words]) == 130
+    assert capsys.readouterr().err.strip().endswith(ends)
+
+
+@pytest.mark.parametrize("key", ["windows", "strengths", "places"])
+def test_a_sweep_of_nothing_is_refused(key: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["causal", str(run), "--sweep", "--set", f"causal.{key}=[]"]) == 2
+    assert f"causal.{key} must not be empty" in capsys.readouterr().err
+
+
 def test_none_at_most_means_the_best_of_every_concept(run: Path) -> None:
     assert len(best_of_concepts(RunFolder(run), 1)) == 1 < len(best_of_concepts(RunFolder(run), 0))
 
