@@ -9,6 +9,7 @@ from typing import Any
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.labeling.vocabulary.concept_index import ConceptIndex
+from gazetteer.labeling.vocabulary.synonyms import Synonyms
 
 
 class UnknownConceptError(InputError):
@@ -29,15 +30,19 @@ def meant(asked: Sequence[str], known: Collection[str], sentence: str) -> list[s
         return list(dict.fromkeys(asked))
     index = ConceptIndex(dict.fromkeys(sorted(known), ()))
     concept_of = {phrase: phrase if phrase in known else index.concept(phrase) for phrase in asked}
-    if unknown := next((phrase for phrase, concept in concept_of.items() if concept is None), None):
+    unknown = next((phrase for phrase, concept in concept_of.items() if concept is None), None)
+    if unknown is not None:  # the empty phrase is unknown too
         raise UnknownConceptError(f"{sentence.format(unknown)}; {nearest(unknown, known)}")
     return list(dict.fromkeys(concept for concept in concept_of.values() if concept is not None))
 
 
-def stands_for(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
+def stands_for(names: Iterable[str], known: Collection[str], synonyms: Synonyms | None = None) -> dict[str, str]:
     """What each of the names is called among the known concepts, by the rule of `ConceptIndex`; itself where it is none
-    of them."""
-    index = ConceptIndex(dict.fromkeys(sorted(known), ()))
+    of them.
+
+    synonyms: the known concepts' other names.
+    """
+    index = ConceptIndex({concept: (synonyms or {}).get(concept, ()) for concept in sorted(known)})
     return {name: name if name in known else index.concept(name) or name for name in names}
 
 
