@@ -65,6 +65,39 @@ def test_an_edit_that_could_not_be_taken_back_is_refused_when_it_is_read(
     )
 
 
+def test_a_number_that_is_not_the_one_written_is_refused(tmp_path: Path) -> None:
+    """One flipped bit gives another valid number; edits from before there was a digest are read as they are."""
+    path = tmp_path / "e.safetensors"
+    save_delta(Delta({"w": Change(torch.tensor([1, 4]), torch.ones(2), torch.tensor([0.0, 0.5]))}), path)
+    whole = bytearray(path.read_bytes())
+    for place in range(1, 33):  # old and new values and places all lie at the end
+        damaged = whole.copy()
+        damaged[-place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"e\.safetensors is damaged"):
+            load_delta(path)
+    save_file(change(), path, {"format": "gazetteer-delta-1", "provenance": "{}"})
+    assert load_delta(path).changes["w"].new.tolist() == [0.0, 0.5]
+
+
+def test_an_edit_that_changes_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "e.safetensors", tmp_path / "out"
+    none = Change(torch.empty(0, dtype=torch.int64), torch.empty(0), torch.empty(0))
+    for changes in ({}, {"w": none}):
+        save_delta(Delta(changes), path)
+        assert main(["attribute", "apply", "--model", str(SHIPPED), "--edit", str(path), "--out", str(out)]) == 2
+        assert "e.safetensors changes no weight" in capsys.readouterr().err and not out.exists()
+
+
+def test_an_edit_has_the_usual_mode_of_a_file(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save_delta(Delta({"w": Change(torch.arange(1), torch.ones(1), torch.zeros(1))}), tmp_path / "e.safetensors")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "e.safetensors").stat().st_mode) == 0o640
+
+
 @pytest.mark.parametrize(
     "provenance", ["[]", '{"config": 3}', '{"config": {}, "config": {}}', "{", "[" * 100_000], ids=str.__len__
 )
