@@ -29,6 +29,7 @@ from gazetteer.labeling.quality.accuracy import (
     shown_in,
 )
 from gazetteer.labeling.quality.report import labels_of
+from gazetteer.labeling.vocabulary.synonyms import read_synonyms
 
 if TYPE_CHECKING:
     from gazetteer.labeling.rules.kinds.explained import Explained
@@ -71,7 +72,7 @@ def _exactly(
     rows = store.read_final("candidates", ["concept", "kind"]).to_pylist()
     concepts = sorted({row["concept"] for row in rows if row["kind"] not in ("style", "place")})
     styles = {*config.labels.styles, *(row["concept"] for row in rows if row["kind"] == "style")}
-    named = named_as(pictures, concepts, styles)
+    named = named_as(pictures, concepts, styles, read_synonyms(store))
     return exact_truth(config, named, concepts), shown_in(named)
 
 

@@ -28,6 +28,7 @@ from gazetteer.labeling.evidence.site_codes import rows_by_site
 from gazetteer.labeling.quality.intervals import Interval, fraction_interval
 from gazetteer.labeling.rules.kinds.explained import PLACE, REGION, STYLE, Explained
 from gazetteer.labeling.vocabulary.meant import stands_for
+from gazetteer.labeling.vocabulary.synonyms import Synonyms
 
 COLUMNS = [*SITE_COLUMNS, "feature", "concept", "kind", "rank", "explained", "runner_up_explained"]
 """What is read of labels.parquet."""
@@ -62,14 +63,18 @@ def exact_maps(pictures: Sequence[ExactPicture], concepts: Sequence[str], grids:
 
 
 def named_as(
-    pictures: Sequence[ExactPicture], concepts: Collection[str], styles: Collection[str]
+    pictures: Sequence[ExactPicture],
+    concepts: Collection[str],
+    styles: Collection[str],
+    synonyms: Synonyms | None = None,
 ) -> list[ExactPicture]:
     """The pictures with what they show called as the run calls it, however written: a mask of "Dogs" is of dog.
 
     Args:
         concepts, styles: names of the run; what is none of them keeps its own, and is a rival of all labels.
+        synonyms: other names of the concepts.
     """
-    masks = stands_for({name for picture in pictures for name in picture.masks}, concepts)
+    masks = stands_for({name for picture in pictures for name in picture.masks}, concepts, synonyms)
     looks = stands_for({look for picture in pictures for look in picture.looks}, styles)
     named = []
     for picture in pictures:

@@ -75,7 +75,7 @@ def exact_group(
 def _named(run: LayoutRun, folder: str | Path, images: pa.Table, segments: pa.Table) -> tuple[pa.Table, pa.Table]:
     """The tables with concepts called as the run calls them; what is none of its concepts is said."""
     shown, asked = segments["concept"].to_pylist(), images["asked"].to_pylist()
-    name = stands_for({*shown, *(word for words in asked for word in words)}, run.concepts)
+    name = stands_for({*shown, *(word for words in asked for word in words)}, run.concepts, run.synonyms)
     if unknown := sorted({own for own in shown if name[own] not in run.concepts}):
         log.warning(
             "%s shows concepts that the run does not know, which are left out: %s%s.",

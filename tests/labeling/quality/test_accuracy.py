@@ -101,7 +101,7 @@ def test_exact_pictures_as_maps() -> None:
     assert exact_looks(made, ["night", "neon"]).tolist() == [[False, False], [True, False]]
 
 
-@pytest.mark.parametrize("name", ["dog", "Dog", "dogs"])
+@pytest.mark.parametrize("name", ["dog", "Dog", "dogs", "hounds"])
 def test_masks_and_looks_are_named_as_they_are_meant(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Feature 7 fires where a dog is; of cats and neon lights no picture says anything."""
     rng, made, features = np.random.default_rng(0), [], []
@@ -119,7 +119,9 @@ def test_masks_and_looks_are_named_as_they_are_meant(name: str, monkeypatch: pyt
         label(7, "dog", "thing", 0.4), label(8, "cat", "thing", 0.1), label(9, "neon", "style", 0.1),
         label(6, "night", "style", 0.1), label(5, "top half", "place", 0.1),
     )  # fmt: skip
-    store = SimpleNamespace(read_final=lambda *_: labels.select(["concept", "kind"]))
+    store = SimpleNamespace(
+        read_final=lambda *_: labels.select(["concept", "kind"]), read_json=lambda _: {"dog": ["hound"]}
+    )
     found = judged_exactly(load_config(None, []), store, labels, made)  # type: ignore[arg-type]
     assert {row["concept"]: row["right"] for row in found.to_pylist()} == {
         "dog": True,
