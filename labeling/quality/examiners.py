@@ -34,6 +34,8 @@ MEASURES = ("heldout_dataset_iou", "heldout_explained", "fresh_auroc", "witness_
 CAUSAL_AREA = "causal_area"
 WORTH = {"confirmed": 1.0, "no effect": 0.0, "contradicted": -1.0}
 """What a verdict counts; any other, as ``undecided``, says nothing of the label."""
+COMPARED = 0.5
+"""An examiner is compared with the others when it speaks of at least this share of the labels they all speak of."""
 
 Row = dict[str, Any]
 
@@ -88,8 +90,9 @@ def examined(table: pa.Table, areas: Sequence[float | None] | None = None) -> di
     Returns:
         By examiner ``labels`` (that it says something of), their share ``right``, and ``auroc``: [value, low, high],
         the chance that it ranks a right label above a wrong one, with its bootstrap interval over concepts
-        (`WORTH` of verdicts). ``same`` is the AUROC over those ``same_labels`` of which every examiner that speaks at
-        all says something: there they can be compared. Empty where no truth is known.
+        (`WORTH` of verdicts). ``same`` is the AUROC over those ``same_labels`` of which every examiner says something:
+        there they can be compared. One that speaks of fewer than `COMPARED` of what the others speak of would shrink
+        them to its own, so it is left out: ``same_labels`` 0. Empty where no truth is known.
     """
     if table.num_rows == 0 or table["right"].null_count == table.num_rows:
         return {}
@@ -98,19 +101,30 @@ def examined(table: pa.Table, areas: Sequence[float | None] | None = None) -> di
     concept = np.unique(np.array(table["concept"].to_pylist(), np.str_), return_inverse=True)[1]
     known = np.array([answer is not None for answer in table["right"].to_pylist()])
     right = np.array([answer is True for answer in table["right"].to_pylist()])
-    speaking = [values for values in told.values() if (known & ~np.isnan(values)).any()]
-    same = known & ~np.isnan(np.array(speaking).reshape(-1, table.num_rows)).any(axis=0)
+    speaking = {name: known & ~np.isnan(values) for name, values in told.items()}
+    compared, same = _compared(speaking)
     result: dict[str, Row] = {}
     for name, values in told.items():
-        own = known & ~np.isnan(values)
-        spoken = own.any()
+        own = speaking[name]
+        spoken, beside = own.any(), name in compared
         result[name] = {
             "labels": int(own.sum()), "right": round(float(right[own].mean()), 4) if spoken else None,
             "auroc": _interval(values[own], right[own], concept[own]),
-            "same_labels": int(same.sum()) if spoken else 0,
-            "same": _interval(values[same], right[same], concept[same]) if spoken else [None] * 3,
+            "same_labels": int(same.sum()) if beside else 0,
+            "same": _interval(values[same], right[same], concept[same]) if beside else [None] * 3,
         }  # fmt: skip
     return result
+
+
+def _compared(speaking: Mapping[str, NDArray[np.bool_]]) -> tuple[set[str], NDArray[np.bool_]]:
+    """The examiners that are compared, from the one that speaks of most labels on, and the labels all of them know."""
+    most = sorted(speaking, key=lambda name: -int(speaking[name].sum()))
+    compared, same = {most[0]}, speaking[most[0]]
+    for name in most[1:]:
+        both = same & speaking[name]
+        if both.any() and both.sum() >= COMPARED * same.sum():
+            compared, same = compared | {name}, both
+    return compared, same
 
 
 def _values(told: Sequence[Any]) -> Floats:
@@ -158,7 +172,9 @@ def print_aurocs(examiners: Mapping[str, Any]) -> None:
     if of is not None and of["same_labels"] < max(row["labels"] for row in examiners.values()):
         spoken = ((name, row["same"][0]) for name, row in examiners.items() if row["same"][0] is not None)
         listed = ", ".join(f"{name} {value:.3f}" for name, value in spoken)
-        print(f"on the {of['same_labels']} labels that all of them know: {listed}")
+        few = [name for name, row in examiners.items() if row["labels"] and not row["same_labels"]]
+        left = f" ({', '.join(few)} left out: fewer than half of these)" if few else ""
+        print(f"on the {of['same_labels']} labels that all of these know: {listed}{left}")
 
 
 def _known(auroc: Sequence[float | None]) -> str:

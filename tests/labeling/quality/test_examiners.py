@@ -65,7 +65,7 @@ def test_a_feature_is_scored_by_its_activation_in_the_whole_picture() -> None:
 class Spotter:
     """A classifier that calls the concepts its own way."""
 
-    labels = ("Dogs", "dog", "cow")
+    labels = ("Dogs", "hound", "cow")
 
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
         bright = pictures.mean() > 100
@@ -78,7 +78,9 @@ def test_a_witness_may_call_concepts_its_own_way(tmp_path: Path) -> None:
          "image": {"bytes": encode_image(np.full((4, 4, 3), shade, np.uint8)), "path": None}}
         for name, shade in (("a", 0), ("b", 200))
     ]  # fmt: skip
-    store = SimpleNamespace(read_table=lambda *_, **__: pa.Table.from_pylist(rows, schema=IMAGES))
+    store = SimpleNamespace(
+        read_table=lambda *_, **__: pa.Table.from_pylist(rows, schema=IMAGES), read_json=lambda _: {"dog": ["hound"]}
+    )
     config = load_config(
         None, [f"attribute.classifier={__name__}:Spotter", 'labels.style_classifier=""', 'steer.classifier=""']
     )
@@ -215,6 +217,30 @@ def test_what_causes_say_is_compared_on_the_labels_that_were_tried() -> None:
     assert {row["same_labels"] for row in found.values() if row["labels"]} == {6}
     # Held-out IoU 6/12 and 8/12 of wrong labels (42 and 56 mod 12), 1, 3, 10, 5 twelfths of right ones.
     assert found["heldout_dataset_iou"]["labels"] == 12 and found["heldout_dataset_iou"]["same"][0] == 2 / 8
+
+
+def test_an_examiner_of_few_labels_does_not_shrink_what_the_others_are_compared_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of 40 labels, four have a verdict and half a held-out IoU (a place has none)."""
+    rows = [
+        blank(
+            EXAMINERS, **SITE.columns(), feature=n, concept=f"c{n // 2}", right=n % 4 != 0, fresh_auroc=n / 40,
+            heldout_explained=(7 * n % 40) / 40, heldout_dataset_iou=n / 40 if n < 20 else None,
+            causal_verdict="confirmed" if n in (0, 1, 2, 25) else None,
+        )
+        for n in range(40)
+    ]  # fmt: skip
+    asked = examined(pa.Table.from_pylist(rows, schema=EXAMINERS))
+    assert (asked["causal_verdict"]["labels"], asked["causal_verdict"]["same_labels"]) == (4, 0)
+    compared = ("heldout_dataset_iou", "heldout_explained", "fresh_auroc")
+    assert {name: row["same_labels"] for name, row in asked.items() if row["same_labels"]} == dict.fromkeys(
+        compared, 20
+    )
+    print_aurocs(asked)
+    said = capsys.readouterr().out
+    assert "on the 20 labels that all of these know: " in said
+    assert "(causal_verdict left out: fewer than half of these)" in said
 
 
 def test_the_verb_writes_a_table_of_every_label(
