@@ -6,7 +6,7 @@ believed too (its argmax is the first label, and it reaches no 0.5), so every an
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ class NamedClassifier:
         self._made, self._said = made, f"{key} {name!r}"
         labels = getattr(made, "labels", ())
         try:
-            self.labels: tuple[str, ...] = () if isinstance(labels, str) else tuple(labels)
+            self.labels: Sequence[str] = () if isinstance(labels, str) else tuple(labels)
         except TypeError:
             self.labels = ()
         named = self.labels and all(isinstance(label, str) for label in self.labels)
@@ -37,8 +37,8 @@ class NamedClassifier:
                 "labels (texts) and probabilities (uint8 [N, H, W, 3] -> [N, labels])."
             )
 
-    def probabilities(self, pictures: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
-        """Probability of every label, [N, len(labels)], for uint8 pictures [N, H, W, 3].
+    def probabilities(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probability of every label, [N, len(labels)], for uint8 pictures [N, H, W, 3], as the classifier gives it.
 
         Raises:
             InputError: the classifier fails, or answers something else.

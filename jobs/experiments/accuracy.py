@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from gazetteer.data.core.errors import InputError
@@ -105,12 +107,30 @@ def truth_pictures(config: RunConfig) -> list[ExactPicture]:
     if not pictures or not all(isinstance(picture, ExactPicture) for picture in pictures):
         raise InputError(f"accuracy.truth {config.accuracy.truth!r} gave no data.inputs.exact.ExactPicture.")
     for picture in pictures:
-        wrong = [name for name, mask in picture.masks.items() if mask.shape != picture.image.shape[:2]]
-        if wrong:
+        _require_exact(picture)
+    ordered = sorted(pictures, key=lambda picture: picture.name)
+    twice = [picture.name for picture, after in pairwise(ordered) if picture.name == after.name]
+    if twice:
+        raise InputError(f"accuracy.truth gave two pictures the name {twice[0]!r}; give each its own.")
+    return ordered
+
+
+def _require_exact(picture: ExactPicture) -> None:
+    """InputError for a picture or masks that are not what `ExactPicture` says: floats 0..1 would be nearly black."""
+    image = np.asarray(picture.image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise InputError(
+            f"accuracy.truth: the image of {picture.name} is {image.dtype} {list(image.shape)}; accepted: uint8 "
+            "[H, W, 3]."
+        )
+    for name, mask in picture.masks.items():
+        if np.asarray(mask).dtype != np.bool_:
             raise InputError(
-                f"accuracy.truth: the mask of {wrong[0]!r} in {picture.name} is not of its picture's size."
+                f"accuracy.truth: the mask of {name!r} in {picture.name} is {np.asarray(mask).dtype}; accepted: bool "
+                "[H, W]."
             )
-    return sorted(pictures, key=lambda picture: picture.name)
+        if mask.shape != image.shape[:2]:
+            raise InputError(f"accuracy.truth: the mask of {name!r} in {picture.name} is not of its picture's size.")
 
 
 def exact_codes(config: RunConfig, pictures: Sequence[ExactPicture]) -> Iterator[tuple[Site, SiteCodes]]:

@@ -16,6 +16,7 @@ from gazetteer.data.core.files.own_files import OwnFiles
 from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
+from gazetteer.data.inputs.given.config import given_setting
 from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.jobs.config.fingerprint import differing, fingerprint_of
 from gazetteer.jobs.config.schema import RunConfig
@@ -25,6 +26,9 @@ from gazetteer.sae.model.autoencoder import SparseAutoencoder
 if TYPE_CHECKING:
     from gazetteer.labeling.layout.model import LayoutPrediction, LayoutPredictor
 
+GIVEN = "pictures."
+"""How the keys of the settings begin that say where pictures were given from."""
+
 QUICK_IMAGES = 96
 """Pictures of each split that `--quick` samples again."""
 
@@ -32,18 +36,25 @@ QUICK_IMAGES = 96
 def check_config(config: RunConfig, run: RunFolder, among: Collection[str] = ()) -> None:
     """Refuse a configuration whose model, sampling or autoencoders are not the run's.
 
+    Where a run's pictures were given from is no matter: what asks draws pictures of prompts, or reads the run's own.
+
     Args:
         among: only these keys matter; all of them where none is named.
     Raises:
         InputError: naming the keys that differ.
     """
-    stored, shaping = run.read_json("run.json"), {Effect.PICTURES, Effect.CODES}
-    others = differing(fingerprint_of(config), stored, shaping, last_bits=False)
-    if others := [key for key in others if not among or key in among]:
+    others = [key for key in _others(config, run.read_json("run.json")) if not among or key in among]
+    if others:
         raise InputError(
             f"The configuration is not the one {run.path} was made with; these differ: {', '.join(others)}. "
             "Name the run's own with --config and --set."
         )
+
+
+def _others(config: RunConfig, made: Any) -> list[str]:
+    """The settings of model, sampling and autoencoders by which a configuration and a fingerprint differ."""
+    differ = differing(fingerprint_of(config), made, {Effect.PICTURES, Effect.CODES}, last_bits=False)
+    return [key for key in differ if not key.startswith(GIVEN)]
 
 
 def load_saes(config: RunConfig, sites: Sequence[Site] | None = None) -> dict[Site, SparseAutoencoder]:
@@ -89,20 +100,20 @@ def evaluate_run(
 
     if stored and exact is not None:
         raise InputError("--stored passes nothing through the model, which --exact needs; leave one of them out.")
-    _require_counted(train_images, not (stored or config.pictures.kind), exact_images, exact)
-    begun, most, given = time.monotonic(), QUICK_IMAGES if quick else 0, bool(config.pictures.kind)
+    opened = open_run(run)
+    given = bool(given_setting(opened.store.read_json("run.json") or {}))  # whatever the configuration says of them
+    _require_counted(train_images, not (stored or given), exact_images, exact)
+    begun, most = time.monotonic(), QUICK_IMAGES if quick else 0
     stored = stored or given  # what their captions would be sampled into is not what the masks are of
     settings = LayoutEvaluationConfig(
         train_images or most, heldout_images or most, every_step=not (quick or stored), baselines=not stored,
         resamples=500 if quick else 1000, batch_size=config.batch_size, memory_mb=memory_mb,
     )  # fmt: skip
     use_threads(config.threads)
-    opened = open_run(run)
     check_config(config, opened.store)
     require_measurable(opened, settings.heldout_images, exact is not None)
-    exact_pictures = None
-    if exact is not None:
-        exact_pictures = exact_group(opened, exact, config.generation, config.batch_size, exact_images or most)
+    seen = (config.generation, config.batch_size, exact_images or most)
+    exact_pictures = None if exact is None else exact_group(opened, exact, *seen)
     pipe = load_pipeline(config.model)
     words = word_vectors(vectors, opened.concepts, pipe)
     result = evaluate_layout(
@@ -238,7 +249,7 @@ def _predictor(
 
 def _check_table(config: RunConfig, path: str, made: Any) -> None:
     """Refuse labels of another model, sampling or autoencoders than the configuration's."""
-    others = differing(fingerprint_of(config), made, {Effect.PICTURES, Effect.CODES}, last_bits=False)
+    others = _others(config, made)
     if others:
         raise InputError(
             f"The configuration is not the one {path} was made with; these differ: {', '.join(others)}. "

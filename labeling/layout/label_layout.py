@@ -204,7 +204,8 @@ def layout_of_labels(
         branch: ``cond`` or ``uncond``.
         prior: of `layout_prior`, where things usually are; None knows nothing of places.
     Raises:
-        InputError: a table that cannot be read or has no spatial label of the branch, or a site without autoencoder.
+        InputError: a table that cannot be read or has no spatial label of the branch, a site without
+            autoencoder, or a feature that it does not have.
     """
     table = labels if isinstance(labels, pa.Table) else read_label_table(labels)
     every = label_weights(table)
@@ -213,6 +214,12 @@ def layout_of_labels(
     missing = [site for site in chosen if saes is not None and site not in saes]
     if missing:
         raise InputError(f"No autoencoder was given for {missing[0].slug}, whose labels the table holds.")
+    for site, weights in chosen.items():
+        if saes is not None and weights.features.max() >= saes[site].config.n:
+            raise InputError(
+                f"The labels name feature {weights.features.max()} of {site.slug}, whose autoencoder has "
+                f"{saes[site].config.n}."
+            )
     concepts = label_concepts(table)
     known = None if saes is None else {site: saes[site] for site in chosen}
     if prior is None:

@@ -23,6 +23,7 @@ MAX_Q = 0.05
 """Highest false discovery rate of a candidate that counts."""
 
 _COLUMNS = (*SITE_COLUMNS, "feature", "concept", "precision", "lift", "dataset_iou")
+_NUMBERS = ("precision", "lift", "dataset_iou", "q_value")
 SHARE = (1e-3, 1.0 - 1e-3)
 _TESTED = "trusted"
 """The column by which a table of candidates is known."""
@@ -121,8 +122,9 @@ def label_weights(labels: pa.Table, concepts: Sequence[str] | None = None) -> di
     Returns:
         by site; sites without such a label are left out.
     Raises:
-        InputError: a precision or lift that is no number above 0.
+        InputError: feature numbers that are none, or a precision or lift that is no number above 0.
     """
+    _require_numbers(labels)
     every, labels = labels, spatial_labels(labels).select(list(_COLUMNS))
     names = sorted(set(labels["concept"].to_pylist())) if concepts is None else list(concepts)
     habits = _habits(every, names) if _TESTED in every.column_names else {}
@@ -149,9 +151,27 @@ def label_weights(labels: pa.Table, concepts: Sequence[str] | None = None) -> di
     return weights_of
 
 
+def _require_numbers(labels: pa.Table) -> None:
+    """InputError where a table says a number by text, or by one that is infinite or below 0: it would be believed.
+
+    Null and NaN stand for what a kind of label does not have.
+    """
+    if not pa.types.is_integer(labels["feature"].type):
+        raise InputError(f"The column 'feature' of the labels is {labels['feature'].type}; accepted: whole numbers.")
+    for name in ("feature", *(column for column in _NUMBERS if column in labels.column_names)):
+        kind = labels[name].type
+        if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+            raise InputError(f"The column {name!r} of the labels is {kind}; accepted: numbers.")
+        values = np.asarray(labels[name].cast(pa.float64()), np.float64)
+        wrong = values[np.isinf(values) | (values < 0)]
+        if len(wrong):
+            raise InputError(f"The labels hold a {name} of {wrong[0]:g}; accepted: finite numbers from 0.")
+
+
 def _habits(candidates: pa.Table, names: Sequence[str]) -> dict[Site, Habits]:
     """By site what every tested pair says of its feature's places."""
     known = pc.and_(pc.is_in(candidates["concept"], pa.array(names, pa.string())), pc.greater(candidates["lift"], 0.0))
+    known = pc.and_(known, pc.is_finite(candidates["precision"]))
     spatial = pc.is_in(candidates["kind"], pa.array([*SPATIAL_KINDS, "scene"]))
     rows = candidates.filter(pc.fill_null(pc.and_(known, spatial), False))
     number, rows_of = {name: i for i, name in enumerate(names)}, {}

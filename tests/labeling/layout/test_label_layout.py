@@ -118,6 +118,29 @@ def test_only_labels_that_say_where_count_and_the_best_block_is_read() -> None:
         layout_of_labels(table, branch="uncond")
 
 
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ((SITE, 1, "dog", 0.5, float("inf"), 0.2), "lift of inf"),
+        ((SITE, 1, "dog", 0.5, 2, float("inf")), "dataset_iou of inf"),
+        ((SITE, -1, "dog", 0.5, 2, 0.2), "feature of -1"),
+        ((SITE, "x", "dog", 0.5, 2, 0.2), "column 'feature' of the labels is string"),
+        ((SITE, 1, "dog", "0.5", 2, 0.2), "column 'precision' of the labels is string"),
+    ],
+)
+def test_what_is_no_number_is_not_believed(row: tuple, says: str) -> None:
+    table = labels_of([(SITE, 1, "dog", 0.5, *row[4:])])
+    columns = {name: pa.array([row[i]]) for i, name in ((1, "feature"), (3, "precision"))}
+    for name, values in columns.items():
+        table = table.set_column(table.column_names.index(name), name, values)
+    with pytest.raises(InputError, match=says):
+        layout_of_labels(table)
+    for name, value in (("kind", "thing"), ("q_value", 0.01), ("trusted", True)):
+        table = table.append_column(name, pa.array([value]))
+    with pytest.raises(InputError, match=says):  # of candidates too
+        layout_of_labels(table)
+
+
 def test_the_cut_has_the_highest_expected_iou_of_all_sets() -> None:
     p = np.random.default_rng(0).random((3, 7, 2)).astype(np.float32)
     cuts = best_cuts(p)
@@ -185,6 +208,13 @@ def test_the_command_needs_a_table_and_no_run(tmp_path: Path, capsys: pytest.Cap
     pq.write_table(every, tmp_path / "every.parquet")
     assert main([*words[:-1], str(tmp_path / "more"), "--labels", str(tmp_path / "every.parquet")]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["method"] == "labels_unfitted"
+    # Where pictures were given from is no matter to a picture that is drawn of a prompt.
+    of_given = {**PROVENANCE, "fingerprint": {**made, "pictures.coco": "sha256:0", "pictures.split": "val"}}
+    pq.write_table(with_provenance(labels_of(rows), of_given), tmp_path / "given.parquet")
+    assert main([*words[:-1], str(tmp_path / "given"), "--labels", str(tmp_path / "given.parquet")]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["steps"] == said["steps"]
+    beyond = labels_of([(row[0], 1_000_048, *row[2:]) for row in rows])
+    pq.write_table(with_provenance(beyond, {**PROVENANCE, "fingerprint": made}), tmp_path / "beyond.parquet")
     for where, threshold, step in zip(stored["where"], stored["thresholds"], said["steps"], strict=True):
         assert np.ptp(where[0]) > 0
         assert step["shares"]["dog"] == pytest.approx((where[0] >= threshold[0]).mean(), abs=1e-4)
@@ -194,6 +224,7 @@ def test_the_command_needs_a_table_and_no_run(tmp_path: Path, capsys: pytest.Cap
         (["--labels", str(tmp_path / "nope.parquet")], f"{tmp_path / 'nope.parquet'} does not exist"),
         (["--labels", str(tmp_path / "tiny.yaml")], "cannot be read as a table of labels"),
         (["--labels", str(tmp_path / "some.parquet"), "--set", "generation.guidance=4.0"], "differ: generation.guid"),
+        (["--labels", str(tmp_path / "beyond.parquet")], "name feature 1000048 of "),
     ):
         assert main([*words, *more]) == 2
         assert sentence in capsys.readouterr().err

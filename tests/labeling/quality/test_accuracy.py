@@ -156,6 +156,32 @@ def test_pictures_that_are_not_there_are_said() -> None:
     assert len(truth_pictures(load_config(None, ["accuracy.images=2"]))) == 2
 
 
+BLACK, ALL = np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), np.bool_)
+WRONG_TRUTH = {
+    "floats": (
+        [ExactPicture("a", "", BLACK / 255.0, {"sky": ALL})],
+        r"image of a is float64 \[8, 8, 3\]; accepted: uint8",
+    ),
+    "grey": ([ExactPicture("a", "", BLACK[..., 0], {"sky": ALL})], r"image of a is uint8 \[8, 8\]"),
+    "numbers": ([ExactPicture("a", "", BLACK, {"sky": ALL.astype(np.uint8) * 255})], "mask of 'sky' in a is uint8"),
+    "small": ([ExactPicture("a", "", BLACK, {"sky": ALL[::2, ::2]})], "not of its picture's size"),
+    "twice": ([ExactPicture("a", "", BLACK, {"sky": ALL})] * 2, "two pictures the name 'a'"),
+}
+_given: list[ExactPicture] = []
+
+
+def given(images: int, half: str) -> list[ExactPicture]:
+    return _given
+
+
+@pytest.mark.parametrize("wrong", sorted(WRONG_TRUTH))
+def test_exact_pictures_are_bytes_with_yes_or_no_masks(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, says = WRONG_TRUTH[wrong]
+    monkeypatch.setitem(globals(), "_given", made)
+    with pytest.raises(InputError, match=says):
+        truth_pictures(load_config(None, [f"accuracy.truth={__name__}:given"]))
+
+
 def test_the_labels_of_a_concept_are_right_or_wrong_together() -> None:
     """Forty labels each of two concepts, all of one right and none of the other: two draws, not eighty."""
     rows = pa.table({
