@@ -9,7 +9,6 @@ for all things, is left out.
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -236,12 +235,22 @@ def _names(name: str, image: dict[str, Any]) -> list[str]:
     return [name] if "file_name" in image else [name, Path(name).name]
 
 
+def _leads_out(name: str) -> bool:
+    """Whether a name is of a file that need not lie in the folder that it is looked for in."""
+    return Path(name).is_absolute() or ".." in Path(name).parts
+
+
 def _picture_folder(
     places: Iterable[Path], images: dict[str, dict[str, Any]], files: dict[str, str], what: str
 ) -> Path:
-    """The first place with one of the first pictures: any of them may be missing."""
+    """The first place with one of the first pictures: any of them may be missing.
+
+    A name that leads out of its folder is there, or not, from any place: it says nothing, but where all are so.
+    """
     tried = list(places)
-    names = [_names(files[key], image) for key, image in itertools.islice(images.items(), _LOOKED_FOR)]
+    own_names = {key: _names(files[key], image) for key, image in images.items()}
+    inside = [own for own in own_names.values() if not _leads_out(own[0])]
+    names = (inside or list(own_names.values()))[:_LOOKED_FOR]
     folder = next((place for own in names for place in tried if any((place / name).is_file() for name in own)), None)
     if folder is None:
         near = ", ".join(map(str, tried[:4]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def read_file(file: Path) -> list[dict[str, Any]]:
     """The rows of a file, with `COLUMNS` and, as far as they are there, other ones.
 
     Raises:
-        InputError: another format, nothing that can be read, or a column that is missing or there twice.
+        InputError: another format, nothing that can be read, or a column that is missing or there twice,
+            or seems to be misspelt.
     """
     if file.suffix not in SUFFIXES:
         raise InputError(f"pictures.table {file} is neither a folder nor one of {', '.join(SUFFIXES)}.")
@@ -39,6 +41,9 @@ def read_file(file: Path) -> list[dict[str, Any]]:
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise InputError(f"{file} has no column {missing[0]!r}; a table of pictures needs image, concept and mask.")
+    for name in table.column_names:
+        if name not in READ and (meant := _meant(name)):
+            raise InputError(f"{file} has a column {name!r}, which nothing reads; call it {meant!r}, or leave it out.")
     twice = [name for name in READ if table.column_names.count(name) > 1]
     if twice:
         raise InputError(
@@ -46,6 +51,14 @@ def read_file(file: Path) -> list[dict[str, Any]]:
         )
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
+
+
+def _meant(name: str) -> str:
+    """The column beside `COLUMNS` that another is likely meant as: a crowd by another name would count as a thing."""
+    for own in READ[len(COLUMNS) :]:
+        if own in name.lower() or get_close_matches(name.lower(), [own], cutoff=0.8):
+            return own
+    return ""
 
 
 def _csv(file: Path) -> pa.Table:

@@ -95,6 +95,21 @@ def test_lvis_names_its_pictures_by_their_address(tmp_path: Path, below: str) ->
             CocoPictures(str(tmp_path / "bad.json"), str(tmp_path / "pictures"))
 
 
+@pytest.mark.parametrize("name", ["/etc/passwd", "../../../../../../../../../../etc/passwd"])
+def test_a_name_that_leads_out_of_the_folder_does_not_say_where_pictures_lie(tmp_path: Path, name: str) -> None:
+    file = coco_folder(tmp_path) / "annotations" / "instances_val2017.json"
+    content = json.loads(file.read_text())
+    before = CocoPictures(str(file))
+    content["images"].insert(0, {**content["images"][0], "id": 77, "file_name": name})
+    file.write_text(json.dumps(content))
+    source = CocoPictures(str(file))
+    for key in before.keys:
+        assert source.files(key) == before.files(key)
+    (other,) = set(source.keys) - set(before.keys)
+    with pytest.raises(InputError):
+        source.read(other)
+
+
 def test_an_annotation_that_is_listed_twice_is_one_thing(tmp_path: Path) -> None:
     file = coco_folder(tmp_path) / "annotations" / "instances_val2017.json"
     content = json.loads(file.read_text())

@@ -73,6 +73,16 @@ def test_a_caption_is_text(root: Path, caption: Any) -> None:
         parquet(root, image=["a.png"], concept=["dog"], mask=["m.png"], caption=[caption])
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("crowds", "crowd"), ("iscrowd", "crowd"), ("Crowd", "crowd"), ("captoin", "caption"), ("was_asked", "asked")],
+)
+def test_a_column_that_is_misspelt_is_not_passed_over(root: Path, name: str, meant: str) -> None:
+    with pytest.raises(InputError, match=f"column '{name}', which nothing reads; call it '{meant}'"):
+        csv(root, f"image,concept,mask,{name}\na.png,dog,m.png,1\n")
+    assert csv(root, "image,concept,mask,area,image_id\na.png,dog,m.png,7,3\n").concepts == ("dog",)
+
+
 def test_a_crowd_is_true_or_false(root: Path) -> None:
     for wrong in (float("nan"), 2, -1, 0.5):
         with pytest.raises(InputError, match=rf"Row 1 of .* has the crowd {wrong}; accepted: true, false, 1, 0"):
