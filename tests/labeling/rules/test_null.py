@@ -15,6 +15,7 @@ from gazetteer.labeling.rules.blocks import Blocks, block_sums
 from gazetteer.labeling.rules.config import NullConfig
 from gazetteer.labeling.rules.null import exceedances, p_values
 from gazetteer.labeling.rules.significance import pair_tests, significance
+from tests.labeling.rules.test_kinds import arrays as flat_arrays
 from tests.support.runs.small_world import FOLLOWS, MERELY_TOP, MID, World, sky_world
 
 
@@ -146,6 +147,24 @@ def test_the_order_of_the_rows_and_portions_of_pairs_change_nothing(monkeypatch:
     assert np.array_equal(p, again[::-1])
     monkeypatch.setattr("gazetteer.labeling.rules.null._SUMS", 1)
     assert np.array_equal(p, p_values(codes, maps, feature, concept))
+
+
+def test_beyond_the_pictures_that_are_shuffled_no_rare_pair_is_lost() -> None:
+    """Of 300 pictures 120 are shuffled; concept 0 and feature 0, always at the same places, are in 12 of all."""
+    rng = np.random.default_rng(0)
+    values, masks = np.zeros((2, 300, 2, 16))
+    rare = rng.choice(300, 12, replace=False)
+    at = rng.integers(0, 16, 12)
+    values[rare, 0, at], masks[rare, 0, at] = 1.0, 4
+    values[np.arange(300), 1, rng.integers(0, 16, 300)] = 1.0
+    masks[np.arange(300), 1, rng.integers(0, 16, 300)] = 4
+    codes, maps = flat_arrays(values, masks.astype(np.int64))
+    pairs = np.array([0, 1])
+    whole, cut = (p_values(codes, maps, pairs, pairs, config=NullConfig(max_images=most)) for most in (4096, 120))
+    assert cut[0] == whole[0] < 1e-6
+    assert cut[1] != whole[1]  # what is in many pictures is judged by some of them
+    few = ConceptMaps(**{**vars(maps), "splits": np.where(np.isin(np.arange(300), rare[:2]), "heldout", maps.splits)})
+    assert p_values(codes, few, pairs, pairs)[0] > whole[0]  # fewer of the rare ones say less
 
 
 def test_codes_of_an_unknown_image_are_refused() -> None:
