@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.digests import canonical_json, digest_bytes
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.atomic import write_errors
 from gazetteer.data.core.files.own_files import claim_folder, says
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -37,11 +38,12 @@ class ResultCache:
         self._made: dict[Key, Any] = {}
         if self.folder is None:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         said, file = json.loads(canonical_json(dict(settings or {}))), self.folder / "settings.json"
         claim_folder(self.folder, ours=says(file))
         if file.exists():
             known = _read_json(file)
+            if not isinstance(known, dict):
+                raise InputError(f"{file} is damaged; remove it and run again.")
             if other := sorted(key for key in said.keys() | known.keys() if said.get(key) != known.get(key)):
                 raise InputError(
                     f"{self.folder} holds results of other settings ({', '.join(other)}); take another folder."
@@ -56,15 +58,14 @@ class ResultCache:
         path = self._path(key, "npz")
         if not path.exists():
             made = make()
-            staged = path.with_name(f".{path.name}.{os.getpid()}")
-            with staged.open("wb") as file:
-                np.savez_compressed(file, **made)  # type: ignore[arg-type]
-            staged.replace(path)
+            content = BytesIO()
+            np.savez_compressed(content, **made)  # type: ignore[arg-type]
+            _write(path, content.getvalue())
             return made
         try:
             with np.load(path, allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored.files}
-        except (OSError, ValueError, BadZipFile) as error:
+        except Exception as error:  # zip, zlib, numpy's own header and its parser of Python: each has its own
             raise InputError(f"{path} is damaged; remove it and run again.") from error
 
     def known(self, key: Key) -> Any:
@@ -98,12 +99,13 @@ class ResultCache:
 
 def _write(path: Path, content: bytes) -> None:
     staged = path.with_name(f".{path.name}.{os.getpid()}")
-    staged.write_bytes(content)
-    staged.replace(path)
+    with write_errors(str(path), resumes=True):
+        staged.write_bytes(content)
+        staged.replace(path)
 
 
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged; remove it and run again.") from error
