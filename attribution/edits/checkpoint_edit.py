@@ -112,31 +112,42 @@ def edit_weights(files: list[Path], delta: Delta, *, undo: bool = False) -> Roun
 
 
 def as_stored(delta: Delta, folder: Path, variant: str = "") -> Delta:
-    """The edit with what the files hold that its weights were read from, where they hold more than the type read into.
+    """The edit with what the files hold that its weights were read from, where the type read into does not hold that.
 
-    Weights of float32 files that were read as float16 are rounded, and an edit of them could not be taken out of the
-    files again: its old values are those of the files, its new ones cast. Parameters whose files hold something else
-    (a model that was changed after it was read) stay as they are.
+    Weights of float32 files that were read as float16, or of float16 files that were read as bfloat16, are rounded,
+    and an edit of them could not be taken out of the files again: its old values are those of the files, its new ones
+    cast. Parameters whose files hold something else (a model that was changed after it was read) stay as they are.
 
     Args:
         folder: of the part of the model that is edited; one that is not there changes nothing.
         variant: of the files (``fp16``), empty for none.
+
+    Raises:
+        InputError: a new value is beyond what the files' type holds.
     """
     changes = dict(delta.changes)
     for path in _read_from(folder, variant):
         with safe_open(str(path), framework="pt") as file:
             for name in delta.changes.keys() & set(file.keys()):
-                changes[name] = _with_stored(delta.changes[name], file.get_tensor(name).reshape(-1))
+                changes[name] = _with_stored(name, delta.changes[name], file.get_tensor(name).reshape(-1))
     return Delta(changes, delta.provenance)
 
 
-def _with_stored(change: Change, stored: Tensor) -> Change:
-    wider = stored.dtype in FLOATS and torch.promote_types(stored.dtype, change.old.dtype) == stored.dtype
-    if stored.dtype == change.old.dtype or not wider or bool((change.index >= len(stored)).any()):
+def _with_stored(name: str, change: Change, stored: Tensor) -> Change:
+    read_in = change.old.dtype
+    # Of float16 and bfloat16 neither holds what the other does: the type of both is float32.
+    if stored.dtype not in FLOATS or torch.promote_types(stored.dtype, read_in) == read_in:
         return change
-    old = stored[change.index]
-    rounded = torch.equal(bits(old.to(change.old.dtype)), bits(change.old))
-    return Change(change.index, old, change.new.to(stored.dtype)) if rounded else change
+    if bool((change.index >= len(stored)).any()):
+        return change
+    old, new = stored[change.index], change.new.to(stored.dtype)
+    if not torch.equal(bits(old.to(read_in)), bits(change.old)):
+        return change
+    if not bool(new.isfinite().all()):
+        raise InputError(
+            f"The edit's new values of {name} are beyond what {stored.dtype} holds, in which the model's files are."
+        )
+    return Change(change.index, old, new)
 
 
 def _read_from(folder: Path, variant: str) -> list[Path]:

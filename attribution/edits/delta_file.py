@@ -108,5 +108,5 @@ def _digest(changes: Mapping[str, Change]) -> str:
         for part in PARTS:
             tensor: Tensor = getattr(changes[name], part).detach().cpu().contiguous()
             hashed.update(f"{name}.{part} {tensor.dtype} {list(tensor.shape)}\n".encode("utf-8", "surrogatepass"))
-            hashed.update(tensor.view(torch.uint8).numpy())
+            hashed.update(tensor.view(torch.uint8).numpy().data)
     return f"sha256:{hashed.hexdigest()}"

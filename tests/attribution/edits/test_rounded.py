@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from gazetteer.attribution.edits.checkpoint_edit import as_stored, edit_model
 from gazetteer.attribution.edits.delta import Change, Delta, ablation, applied
@@ -67,6 +67,22 @@ def test_an_edit_made_in_less_than_the_files_hold_fits_them(model: Path, dtype: 
         assert torch.equal(change.old, stored[name].reshape(-1)[change.index])
     shown = write_sheet(run_on(model, dtype), [done["edit"]], 1, str(tmp_path / "sheet"), others=0)
     assert shown["pictures"] == 1  # also where a CPU computes float16 weights in float32
+
+
+@pytest.mark.parametrize(("stored", "read_in"), [("float16", "bfloat16"), ("bfloat16", "float16")])
+def test_files_of_a_type_that_neither_holds_nor_is_held_by_the_one_read_in(
+    stored: str, read_in: str, tmp_path: Path
+) -> None:
+    """Of float16 and bfloat16 the one has more digits, the other a larger range."""
+    tiny_pipeline().to(dtype=getattr(torch, stored)).save_pretrained(tmp_path / "model")
+    config = ScoreConfig(concept="dog", fraction=0.02, steps=2)
+    done = score(run_on(tmp_path / "model", read_in), config, str(tmp_path / "score"))
+    assert f"the edit holds the values of the files, which are {stored}" in done["said"]
+    fits_and_is_undone(done["edit"], tmp_path / "model", tmp_path, read_in)
+    beyond = Change(torch.arange(1), torch.ones(1).bfloat16(), torch.full((1,), 1e6).bfloat16())
+    save_file({"w": torch.ones(1).half()}, tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match=r"new values of w are beyond what torch\.float16 holds"):
+        as_stored(Delta({"w": beyond}), tmp_path)
 
 
 def test_so_does_an_edit_of_trained_weights(model: Path, tmp_path: Path) -> None:
