@@ -56,8 +56,9 @@ def accepted(goal: str, method: str) -> None:
         raise InputError(f"Unknown goal {goal!r}; accepted: {', '.join(known)}.")
     if method in FEATURES and goal == "erase":
         raise InputError(
-            f"{method} acts on features while the model runs and changes no weights; gazetteer steer does so. "
-            f"Accepted: {', '.join(known[goal])}."
+            f"{method} acts on features while the model runs and changes no weights: there is no edit of it, gazetteer "
+            "attribute evaluate alone measures it, and gazetteer steer changes features that you name. Accepted: "
+            f"{', '.join(known[goal])}."
         )
     if method not in known[goal]:
         raise InputError(f"Unknown method {method!r} to {goal}; accepted: {', '.join(known[goal])}.")

@@ -93,7 +93,7 @@ class LocalFiles:
 
     def replace(self, name: str, content: bytes) -> None:
         """Write a file atomically, over whatever was there."""
-        with write_errors(str(self._at(name))), self._staged(name, content) as staged:
+        with write_errors(str(self._at(name)), resumes=True), self._staged(name, content) as staged:
             os.replace(staged, self._at(name))
             _fsync_folder(self._at(name).parent)
 
@@ -101,7 +101,7 @@ class LocalFiles:
         """Rename a file over whatever was there; durable with the next `create` that is told of it."""
         if not os.path.lexists(self._at(name)):
             raise FileNotFoundError(name)
-        with write_errors(str(self._at(to))):
+        with write_errors(str(self._at(to)), resumes=True):
             make_folder(self._at(to).parent)
             os.replace(self._at(name), self._at(to))
 
@@ -111,7 +111,7 @@ class LocalFiles:
         The folders of `after` are synced while the content is: a journal takes them all in one go.
         """
         earlier = sorted({self._at(folder).parent for folder in after})
-        with write_errors(str(self._at(name))), self._staged(name, content, earlier) as staged:
+        with write_errors(str(self._at(name)), resumes=True), self._staged(name, content, earlier) as staged:
             try:
                 os.link(staged, self._at(name))
             except FileExistsError:
@@ -138,7 +138,7 @@ class LocalFiles:
 
     def remove(self, name: str) -> None:
         """Remove the file if it exists."""
-        with write_errors(str(self._at(name))):
+        with write_errors(str(self._at(name)), resumes=True):
             self._at(name).unlink(missing_ok=True)
 
     def remove_tree(self) -> None:
@@ -146,7 +146,7 @@ class LocalFiles:
 
         Stopped on the way, it leaves what is known for a run, so that the rest is found.
         """
-        with write_errors(self.root):
+        with write_errors(self.root, resumes=True):
             _remove(self._path, MADE_OF)
 
     @contextmanager
@@ -154,7 +154,7 @@ class LocalFiles:
         """Keep holders of the same key out of the block; freed when the holder dies. Guards nothing without locks."""
         staging = self._folder(STAGING)
         lock = None
-        with write_errors(str(staging)):
+        with write_errors(str(staging), resumes=True):
             make_folder(staging)
             if self._locks:
                 try:

@@ -54,7 +54,7 @@ def run_lock(files: Files) -> Iterator[StillMine]:
 def _local_lock(files: LocalFiles) -> int | None:
     """The descriptor that holds the kernel's lock; None where the file system has no locks."""
     path = Path(files.root) / _LOCK
-    with write_errors(str(path)):
+    with write_errors(str(path), resumes=True):
         if path.parent.is_symlink():
             raise OSError(0, "its folder is a link; a run is written in its own folders only")
         make_folder(path.parent)

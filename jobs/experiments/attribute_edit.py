@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from gazetteer.attribution.edits.defaults import EVALUATED, POOL, Dose, dose, evaluated
 from gazetteer.attribution.edits.delta import Delta, applied
 from gazetteer.attribution.edits.delta_file import require_same, save_delta
-from gazetteer.attribution.edits.method_names import takes_all
+from gazetteer.attribution.edits.method_names import accepted, takes_all
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cases import REPORT, Case
@@ -58,6 +59,7 @@ def settled(run: RunConfig, methods: MethodConfig, config: EditConfig) -> tuple[
     Raises:
         InputError: an unknown concept, goal or method, or a fraction for a method that changes its whole scope.
     """
+    accepted(config.goal, config.method)  # `dose` knows ways to erase through features too
     concept, kind = named(run, config.concept)
     default = dose(config.goal, config.method, kind, methods.reference)
     if takes_all(config.method) and config.fraction not in (None, 1.0):
@@ -66,12 +68,15 @@ def settled(run: RunConfig, methods: MethodConfig, config: EditConfig) -> tuple[
     return dataclasses.replace(config, concept=concept, fraction=fraction), kind, default
 
 
-def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: str) -> dict[str, Any]:
+def make_edit(
+    run: RunConfig, methods: MethodConfig, config: EditConfig, out: str, begin: Callable[[], object] = lambda: None
+) -> dict[str, Any]:
     """Write ``OUT/<concept>-<goal>-<method>.safetensors``, pictures before and after it, and a sheet of more of them.
 
     Args:
         methods: as the evaluation makes its edits (`gazetteer.attribution.edits.defaults.evaluated`): with them and the
             default `pool` the edit is, weight for weight, the one that was evaluated.
+        begin: called before anything is sampled, when all that can be refused before has been.
 
     Returns:
         ``edit``, ``weights``, ``asked`` and ``eligible`` (`Supply`; None where no score chooses), ``short``,
@@ -94,6 +99,8 @@ def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: st
     require_same(path, provenance(marks, {**told, **taken}))
     prepared, studied = load_methods(run, methods, prompts)
     prepared.require_some(config.goal, config.method, fraction)
+    claim_folder(out)  # what cannot be written there is not worked for
+    begin()
     edit = prepared.edit(config.goal, config.method, config.concept, fraction)
     supply = prepared.supply(config.goal, config.method, config.concept, fraction)
     if not len(edit):
@@ -102,7 +109,6 @@ def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: st
         )
     about = provenance(marks, edit.provenance)
     stored, rounding, said = studied.written(Delta(edit.changes, about))
-    claim_folder(out)
     save_delta(stored, path)
     shown = [c for c in prompts.cases if c.half == REPORT and config.concept in c.named][: config.sheet]
     return {

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from gazetteer.attribution.edits.method_names import PARTS
+from gazetteer.attribution.edits.method_names import PARTS, accepted
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cache import ResultCache
@@ -186,6 +186,7 @@ def relate_features(
     for name, value in (("pool", pool), ("most", most)):
         if value < 1:
             raise InputError(f"{name} must be at least 1, not {value}.")
+    accepted("erase", config.method)
     folder = open_finished(labelled_run)
     check_config(run, folder)
     known = sorted(Vocabulary(run.vocabulary).concepts)
@@ -208,10 +209,11 @@ def relate_features(
     saes = load_site_saes(run.saes, sites, run.model.device, signal=run.sae_check.signal)
     made, _ = load_methods(run, methods, prompts)
     paint = painter(made.pipe, dataclasses.replace(run.generation, steps=methods.steps))
+    made.require_some("erase", config.method, config.fraction)
+    claim_folder(out)  # what cannot be written there is not worked for
     evaluators = Evaluators(paint, detecting(load_detector(run.detector), known))
     pairs = PicturePairs(made, evaluators, prompts.cases, most)
     relation, rows = relate(pairs, every, saes, targets, config, run.seed)
-    claim_folder(out)
     table = write_components(out, rows, about, ())
     left = [] if asked else [c for c in known if every[c] and c not in reported]
     return {**relation, "components": str(table), "left_out": left}

@@ -47,6 +47,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
         ("concept", "feature", "estimator") if config.feature else ("concept", "feature", "estimator", "objective")
     )
     _require_room(path, provenance(model, known), told_by, asked.keys() - known.keys())
+    claim_folder(out)  # what cannot be written there is not worked for
     use_threads(run.threads)
     studied = load_studied(run.model, transformers=True)
     try:
@@ -59,7 +60,6 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     asked |= {"scope": scored.scope, "fraction": taken.fraction, "per": taken.per, **({NONE: True} if nothing else {})}
     about = provenance(model, asked)
     _require_room(path, about, told_by)
-    claim_folder(out)
     rows = component_rows(
         scored.scores, scored.chosen, estimator=config.estimator,
         objective="feature" if config.feature else config.objective,

@@ -86,7 +86,7 @@ def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
     if config.sae.tensorboard:
         TensorBoardWriter(out / "tensorboard").close()  # a missing package is said now, not after the pictures
     train = train_from_stream if config.sae.stream else _from_disk
-    with write_errors(str(out)):
+    with write_errors(str(out), resumes=True):
         make_folder(out)
         claim_folder(out, begun)
     companions = min(max(1, config.sae.workers), len(config.generation.sites))

@@ -31,7 +31,7 @@ def save_snapshot(trainer: Trainer, folder: Path, identity: dict[str, Any], keep
     trainer.save(folder / SNAPSHOT, identity)
     if keep > 1:
         named = folder / f"training-{trainer.step:09d}.safetensors"
-        with write_errors(str(named)):
+        with write_errors(str(named), resumes=True):
             named.unlink(missing_ok=True)
             try:
                 os.link(folder / SNAPSHOT, named)

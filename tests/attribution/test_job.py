@@ -123,6 +123,7 @@ def test_score_apply_and_undo(run: RunConfig, tmp_path: Path) -> None:
         ("edit --concept zebrafish", "'zebrafish' is not in vocabulary.concepts"),
         ("edit --concept dog --share 1.5", "fraction must be at most 1, not 1.5"),
         ("edit --concept dog --fraction 0", "fraction must be above 0, not 0.0"),
+        ("edit --concept dog --method sae_ablate", "sae_ablate acts on features while the model runs"),
         ("edit --concept dog --method magic", "Unknown method 'magic'"),
         ("edit --concept dog --method uce --share 0.1", "uce changes all weights of its scope and takes no --fraction"),
         ("evaluate --quick --methods random", "'random' is not in the quick set: steps, "),

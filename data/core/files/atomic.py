@@ -12,16 +12,20 @@ from gazetteer.data.core.errors import GazetteerError, InputError
 
 
 @contextmanager
-def write_errors(path: str) -> Iterator[None]:
-    """Turn an OSError of a write into one sentence (GazetteerError) that says how to go on."""
+def write_errors(path: str, resumes: bool = False) -> Iterator[None]:
+    """Turn an OSError of a write into one sentence (GazetteerError) that says how to go on.
+
+    resumes: what writes there goes on where it was stopped.
+    """
+    again = "run the same command again: it resumes" if resumes else "run the same command again"
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            message = f"No space left on {path}; free some and run the same command again: it resumes."
+            message = f"No space left on {path}; free some and {again}."
         else:
             reason = error.strerror or str(error)
-            message = f"Cannot write {path} ({reason}); put that right and run the same command again: it resumes."
+            message = f"Cannot write {path} ({reason}); put that right and {again}."
         raise GazetteerError(message) from error
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from gazetteer.data.core.digests import digest_bytes, digest_file
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.files.atomic import replace_file
+from gazetteer.data.core.files.atomic import replace_file, write_errors
 from gazetteer.data.core.files.regular import require_local
 
 LIST = ".gazetteer.json"
@@ -26,19 +27,31 @@ def require_empty(folder: Path) -> None:
 
 
 def require_own_folder(folder: str | Path, ours: bool = False) -> None:
-    """InputError unless a folder is new, empty, or one that a command has claimed or written into.
+    """InputError for a file, and unless a folder is new, empty, or one that a command has claimed or written into.
 
     ours: what lies there shows that the command made it, from before commands claimed their folders.
     """
+    if Path(folder).exists() and not Path(folder).is_dir():
+        raise InputError(f"{folder} is a file; name a folder.")
     if not (ours or (Path(folder) / LIST).is_file()):
         require_empty(Path(folder))
 
 
 def claim_folder(folder: str | Path, ours: bool = False) -> None:
-    """Make a folder a command's own, for what it writes by other means; raises as `require_own_folder`."""
+    """Make a folder a command's own, for what it writes by other means, and see that it can be written into.
+
+    Called before the work whose outcome goes there, which would else be lost.
+
+    Raises:
+        InputError: as `require_own_folder`.
+        GazetteerError: nothing can be written there.
+    """
     require_own_folder(folder, ours)
     if not (Path(folder) / LIST).exists():
         replace_file(Path(folder) / LIST, b'{"files": {}}\n')
+        return
+    with write_errors(str(folder)), TemporaryFile(dir=folder):
+        pass  # a folder that was claimed before may have become read-only
 
 
 def says(file: str | Path, *keys: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 from gazetteer.attribution.attacks.names import ATTACKS, FLOOR
@@ -184,9 +185,9 @@ def _attribute_edit(arguments: argparse.Namespace) -> int:
     methods = evaluated(run.generation.steps, run.generation.guidance, run.seed)
     given = {name: getattr(arguments, name) for name in ("concept", "goal", "method", "fraction", "sheet")}
     config = EditConfig(**given)
-    settled(run, methods, config)  # what cannot be is refused before minutes are promised
-    print("making the edit, minutes at most; it does not resume")
-    result = make_edit(run, methods, config, arguments.out)
+    settled(run, methods, config)  # what cannot be is refused before a model is read, and before minutes are promised
+    promise = partial(print, "making the edit, minutes at most; it does not resume")
+    result = make_edit(run, methods, config, arguments.out, promise)
     print_edit(result)
     print_json(arguments, result)
     return DONE

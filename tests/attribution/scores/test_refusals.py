@@ -18,7 +18,7 @@ from gazetteer.attribution.scores import score as score_module
 from gazetteer.attribution.scores.estimators import estimate
 from gazetteer.attribution.scores.score import NothingTakenError, ScoreConfig, score_weights
 from gazetteer.attribution.scores.selection import Selection, require_some
-from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.provenance import read_provenance
 from gazetteer.jobs.config.schema import load_config
@@ -106,8 +106,18 @@ def test_so_does_an_edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for method, per in methods.items():
         config = EditConfig("dog", method=method, fraction=1e-6, sheet=0, pool=40)
         with pytest.raises(InputError, match=rf"1e-06 per {per} takes no weight here .*; raise --fraction\.$"):
-            make_edit(run, MethodConfig(steps=2), config, str(tmp_path / "out"))
+            make_edit(run, MethodConfig(steps=2), config, str(tmp_path / "out"), lambda: pytest.fail("promised first"))
     assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(GazetteerError, match=r"^Cannot write .* \(Not a directory\).*run the same command again\.$"):
+        make_edit(run, MethodConfig(steps=2), EditConfig("dog", sheet=0, pool=40), str(tmp_path / "file" / "out"))
+
+
+def test_so_is_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    run = load_config(None, [f"model.path={tmp_path / 'none'}"])  # which would be the sentence if it were looked at
+    with pytest.raises(GazetteerError, match=r"^Cannot write .* \(Not a directory\).*run the same command again\.$"):
+        score(run, ScoreConfig(concept="dog", steps=2), str(tmp_path / "file" / "out"))
 
 
 def test_scores_of_which_nothing_can_be_taken_are_written_and_the_reason_said(tmp_path: Path) -> None:

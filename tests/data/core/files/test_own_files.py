@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.files.own_files import LIST, OwnFiles, require_empty
+from gazetteer.data.core.files.own_files import LIST, OwnFiles, claim_folder, require_empty
+from tests.support.system.running import ROOT
 
 
 def test_its_own_files_are_written_anew(tmp_path: Path) -> None:
@@ -16,6 +20,33 @@ def test_its_own_files_are_written_anew(tmp_path: Path) -> None:
         assert OwnFiles(folder, ["a.txt"]).write("a.txt", content) == folder / "a.txt"
         assert (folder / "a.txt").read_bytes() == content
     assert sorted(place.name for place in folder.iterdir()) == [LIST, "a.txt"]
+
+
+_CLAIM = """
+import os, sys
+from gazetteer.data.core.errors import GazetteerError
+from gazetteer.data.core.files.own_files import claim_folder
+claim_folder(sys.argv[1])
+os.chmod(sys.argv[1], 0o500)
+try:
+    claim_folder(sys.argv[1])
+except GazetteerError as error:
+    print(error)
+"""
+
+
+def test_a_folder_is_claimed_where_it_can_be_written_into(tmp_path: Path) -> None:
+    """In a process that modes hold for, root's too."""
+    rights = "-dac_override,-dac_read_search,-fowner"
+    plain = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"] if os.geteuid() == 0 else []
+    command = [*plain, sys.executable, "-c", _CLAIM, str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    (tmp_path / "out").chmod(0o700)
+    again = "put that right and run the same command again."
+    assert done.stdout == f"Cannot write {tmp_path / 'out'} (Permission denied); {again}\n", done.stderr
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="file is a file; name a folder"):
+        claim_folder(tmp_path / "file")
 
 
 def test_what_a_killed_command_had_announced_counts_as_its_own(tmp_path: Path) -> None:
