@@ -114,7 +114,10 @@ def _add_concepts(verbs: Any) -> None:
     features.add_argument(
         "--method", default="steps", help="how weights are chosen and changed to erase (default: steps)"
     )
-    features.add_argument("--fraction", type=float, help="default: what the method was evaluated with")
+    features.add_argument(
+        "--fraction", type=float,
+        help="default: that of attribute edit, though edits are made here from half as many prompts, at --steps",
+    )  # fmt: skip
     features.add_argument("--top", type=int, default=8, help="features per concept and site at most (default: 8)")
     features.add_argument("--steps", type=int, default=20, help="of the sampler (default: 20)")
     features.add_argument(
