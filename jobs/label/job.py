@@ -76,10 +76,7 @@ def label(
     if reuse is not None:
         require_reusable(fingerprint, reuse)
     fresh = not store.exists()
-    if fresh:  # what is refused leaves no trace
-        _check(config)
-    else:
-        _take_label_settings(store, config, fingerprint)
+    _check(config) if fresh else _take_label_settings(store, config, fingerprint)  # what is refused leaves no trace
     store.open_or_create(fingerprint)
     with store.lock():
         if config.pictures.kind:
