@@ -22,7 +22,7 @@ from gazetteer.attribution.evaluation.evaluators import Images, painter
 from gazetteer.attribution.scores.selection import TopFraction
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.files.own_files import claim_folder
+from gazetteer.data.core.files.own_files import claim_folder, try_folder
 from gazetteer.data.core.settings import Natural, settings
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.provenance import provenance
@@ -97,9 +97,9 @@ def make_edit(
     prompts = read_cases(run, config.pool, style_words(run))
     marks = {**model_marks(run), **prompt_marks(prompts, list(Vocabulary(run.vocabulary).concepts))}
     require_same(path, provenance(marks, {**told, **taken}))
+    try_folder(out)  # what cannot be written there is not worked for
     prepared, studied = load_methods(run, methods, prompts)
     prepared.require_some(config.goal, config.method, fraction)
-    claim_folder(out)  # what cannot be written there is not worked for
     begin()
     edit = prepared.edit(config.goal, config.method, config.concept, fraction)
     supply = prepared.supply(config.goal, config.method, config.concept, fraction)
@@ -109,6 +109,7 @@ def make_edit(
         )
     about = provenance(marks, edit.provenance)
     stored, rounding, said = studied.written(Delta(edit.changes, about))
+    claim_folder(out)
     save_delta(stored, path)
     shown = [c for c in prompts.cases if c.half == REPORT and config.concept in c.named][: config.sheet]
     return {

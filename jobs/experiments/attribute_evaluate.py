@@ -21,7 +21,7 @@ from gazetteer.attribution.objective.prompts import without
 from gazetteer.attribution.scores.components import require_room, write_components
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.files.own_files import claim_folder
+from gazetteer.data.core.files.own_files import claim_folder, try_folder
 from gazetteer.data.core.importing import with_state
 from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.sites import Site
@@ -205,15 +205,16 @@ def relate_features(
     settings |= {"saes": digest_saes(run.saes), "signal": run.sae_check.signal, "run": labelled_run}
     about = provenance({**model_marks(run), **prompt_marks(prompts, known)}, settings)
     require_room(out, about, ())
+    try_folder(out)  # what cannot be written there is not worked for
     sites = {site for features in every.values() for site in features}
     saes = load_site_saes(run.saes, sites, run.model.device, signal=run.sae_check.signal)
     made, _ = load_methods(run, methods, prompts)
     paint = painter(made.pipe, dataclasses.replace(run.generation, steps=methods.steps))
     made.require_some("erase", config.method, config.fraction)
-    claim_folder(out)  # what cannot be written there is not worked for
     evaluators = Evaluators(paint, detecting(load_detector(run.detector), known))
     pairs = PicturePairs(made, evaluators, prompts.cases, most)
     relation, rows = relate(pairs, every, saes, targets, config, run.seed)
+    claim_folder(out)
     table = write_components(out, rows, about, ())
     left = [] if asked else [c for c in known if every[c] and c not in reported]
     return {**relation, "components": str(table), "left_out": left}

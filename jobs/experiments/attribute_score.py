@@ -14,7 +14,7 @@ from gazetteer.attribution.scores.components import NONE, component_rows, requir
 from gazetteer.attribution.scores.score import NothingTakenError, ScoreConfig, score_weights
 from gazetteer.attribution.scores.selection import count
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.files.own_files import claim_folder
+from gazetteer.data.core.files.own_files import claim_folder, try_folder
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.jobs.config.schema import RunConfig
@@ -47,7 +47,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
         ("concept", "feature", "estimator") if config.feature else ("concept", "feature", "estimator", "objective")
     )
     _require_room(path, provenance(model, known), told_by, asked.keys() - known.keys())
-    claim_folder(out)  # what cannot be written there is not worked for
+    try_folder(out)  # what cannot be written there is not worked for
     use_threads(run.threads)
     studied = load_studied(run.model, transformers=True)
     try:
@@ -60,6 +60,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     asked |= {"scope": scored.scope, "fraction": taken.fraction, "per": taken.per, **({NONE: True} if nothing else {})}
     about = provenance(model, asked)
     _require_room(path, about, told_by)
+    claim_folder(out)
     rows = component_rows(
         scored.scores, scored.chosen, estimator=config.estimator,
         objective="feature" if config.feature else config.objective,

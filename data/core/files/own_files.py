@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -52,6 +53,27 @@ def claim_folder(folder: str | Path, ours: bool = False) -> None:
         return
     with write_errors(str(folder)), TemporaryFile(dir=folder):
         pass  # a folder that was claimed before may have become read-only
+
+
+def try_folder(folder: str | Path) -> None:
+    """See that a folder can be claimed, and leave nothing there: for work that may end with nothing to write.
+
+    Raises:
+        InputError: as `require_own_folder`.
+        GazetteerError: nothing can be written there.
+    """
+    require_own_folder(folder)
+    place = Path(folder).absolute()
+    made = [up for up in (place, *place.parents) if not up.exists()]
+    with write_errors(str(folder)):
+        place.mkdir(parents=True, exist_ok=True)
+        try:
+            with TemporaryFile(dir=place):
+                pass
+        finally:
+            with suppress(OSError):  # another command wrote there meanwhile
+                for up in made:
+                    up.rmdir()
 
 
 def says(file: str | Path, *keys: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.files.own_files import LIST, OwnFiles, claim_folder, require_empty
+from gazetteer.data.core.files.own_files import LIST, OwnFiles, claim_folder, require_empty, try_folder
 from tests.support.system.running import ROOT
 
 
@@ -25,13 +25,14 @@ def test_its_own_files_are_written_anew(tmp_path: Path) -> None:
 _CLAIM = """
 import os, sys
 from gazetteer.data.core.errors import GazetteerError
-from gazetteer.data.core.files.own_files import claim_folder
+from gazetteer.data.core.files.own_files import claim_folder, try_folder
 claim_folder(sys.argv[1])
 os.chmod(sys.argv[1], 0o500)
-try:
-    claim_folder(sys.argv[1])
-except GazetteerError as error:
-    print(error)
+for claim in (claim_folder, try_folder):
+    try:
+        claim(sys.argv[1])
+    except GazetteerError as error:
+        print(error)
 """
 
 
@@ -43,10 +44,19 @@ def test_a_folder_is_claimed_where_it_can_be_written_into(tmp_path: Path) -> Non
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     (tmp_path / "out").chmod(0o700)
     again = "put that right and run the same command again."
-    assert done.stdout == f"Cannot write {tmp_path / 'out'} (Permission denied); {again}\n", done.stderr
+    assert done.stdout == 2 * f"Cannot write {tmp_path / 'out'} (Permission denied); {again}\n", done.stderr
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(InputError, match="file is a file; name a folder"):
-        claim_folder(tmp_path / "file")
+    for claim in (claim_folder, try_folder):
+        with pytest.raises(InputError, match="file is a file; name a folder"):
+            claim(tmp_path / "file")
+
+
+def test_a_folder_that_is_tried_is_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for place in ("there", "there/new/out", "new"):
+        try_folder(tmp_path / place)
+        assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_what_a_killed_command_had_announced_counts_as_its_own(tmp_path: Path) -> None:
