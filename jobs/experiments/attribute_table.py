@@ -89,8 +89,8 @@ def _each(figures: Mapping[str, Mapping[str, Any]]) -> str:
     """Target and others of every concept by itself."""
     names = list(next((row["by_concept"] for row in figures.values() if row.get("by_concept")), {}))
     rows = [
-        [f"`{method}`", *(f"{number(one['target'])}, {number(one['others'])}"
-                          for one in (row["by_concept"][name] for name in names))]
+        [f"`{method}`", *(f"{number(figure['target'])}, {number(figure['others'])}"
+                          for figure in (row["by_concept"][name] for name in names))]
         for method, row in figures.items() if names and set(names) <= row.get("by_concept", {}).keys()
     ]  # fmt: skip
     return markdown(["`target`, `others` of each", *names], rows) if rows else ""
