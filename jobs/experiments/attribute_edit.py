@@ -59,8 +59,8 @@ def settled(run: RunConfig, methods: MethodConfig, config: EditConfig) -> tuple[
     Raises:
         InputError: an unknown concept, goal or method, or a fraction for a method that changes its whole scope.
     """
-    accepted(config.goal, config.method)  # `dose` knows ways to erase through features too
     concept, kind = named(run, config.concept)
+    accepted(config.goal, config.method)  # `dose` knows ways to erase through features too
     default = dose(config.goal, config.method, kind, methods.reference)
     if takes_all(config.method) and config.fraction not in (None, 1.0):
         raise InputError(f"{config.method} changes all weights of its scope and takes no --fraction; leave it out.")
