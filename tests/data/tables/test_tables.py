@@ -198,11 +198,16 @@ def test_reading_tables_imports_no_model_library():
 
 
 def documented():
-    """{table: its columns} of the page on tables: a heading `## name`, then rows that start with a column in ticks."""
+    """{table: its columns} of the page on tables: a heading `## name`, then rows that start with a column in ticks.
+
+    What stands below a smaller heading is no part of the table.
+    """
     found, columns = {}, []
     for line in (ROOT / "docs/reference/tables.md").read_text().splitlines():
         if heading := re.match(r"## `(\w+)", line):
             columns = found.setdefault(heading[1], [])
+        elif line.startswith("### "):
+            columns = []
         elif line.startswith("| `"):
             columns += re.findall(r"`(\w+)`", line.split("|")[1])
     return found
