@@ -113,11 +113,11 @@ class EditEvaluation:
             (`summary` of each alone, no intervals), ``quality``, ``interference`` with ``interference_pictures``,
             ``weights`` (how many, mean over concepts), ``seconds`` (of CPU to make the edit of a concept, the mean of
             those measured, or None), ``fraction`` (the operating point),
-            ``curve`` (per fraction `summary` on the choosing half), ``too_strong`` (no dose of the curve keeps the
-            others), ``minus`` (per control of the method, `COMPARED`:
-            `difference` of the two) and, where asked for, ``paraphrased`` and ``attacked``, each with how many prompts
-            were ``left_out`` because the tokenizer would cut them; ``attacked`` also says the ``words`` and of which
-            concepts they are the name (``names_it``), or only why it was ``skipped``.
+            ``curve`` (per fraction `summary` on the choosing half), ``too_strong`` (the method chooses its dose, and
+            none keeps the others), ``minus`` (per control of the method, `COMPARED`: `difference` of the two) and,
+            where asked for, ``paraphrased`` and ``attacked``, each with how many prompts were ``left_out`` because the
+            tokenizer would cut them; ``attacked`` also says the ``words`` and of which concepts they are the name
+            (``names_it``), or only why it was ``skipped``.
         """
         methods = self.config.erase if goal == "erase" else self.config.amplify
         if self.pairs.erasers is None:
@@ -140,6 +140,8 @@ class EditEvaluation:
             fraction = points[method] = self._best(goal, method, curve) if followed is None else followed
             outcomes = {c: self.pairs.outcome(goal, method, c, fraction, REPORT) for c in concepts}
             results[method] = self._reported(goal, method, outcomes, fraction, curve)
+            chosen = followed is None and bool(curve)
+            results[method]["too_strong"] = chosen and not any(self._keeps(goal, many) for many in curve.values())
             reported[method] = list(outcomes.values())
         return with_differences(goal, results, reported, *self.draws)
 
@@ -161,7 +163,6 @@ class EditEvaluation:
             "seconds": self._seconds(goal, method, concepts, {fraction, *curve}),
             "concepts": concepts,
             "curve": [{"fraction": dose, **self._summary(goal, outcomes_at)} for dose, outcomes_at in curve.items()],
-            "too_strong": bool(curve) and not self._keeping(goal, curve),
         }
         if method in self.config.paraphrased:
             result["paraphrased"] = paraphrased(self.pairs, goal, method, concepts, fraction, self.draws)
@@ -203,19 +204,16 @@ class EditEvaluation:
     ) -> dict[float, list[Outcome]]:
         """The curve, begun by a third and a ninth of its least dose where no dose keeps the others."""
         for _ in range(_GENTLER if curve else 0):
-            if self._keeping(goal, curve):
+            if any(self._keeps(goal, many) for many in curve.values()):
                 break
             less = float(f"{min(curve) / 3:.2g}")
             curve = {less: [self.pairs.outcome(goal, method, c, less, CHOOSE) for c in concepts], **curve}
         return curve
 
-    def _keeping(self, goal: str, curve: Mapping[float, Sequence[Outcome]]) -> dict[float, dict[str, Any]]:
-        """What `summary` says of the fractions that keep the others, or of which nothing else is known."""
-        every = {fraction: self._summary(goal, outcomes) for fraction, outcomes in curve.items()}
-        return {
-            fraction: figures for fraction, figures in every.items()
-            if figures["others"][0] is None or figures["others"][0] >= self.config.others_least
-        }  # fmt: skip
+    def _keeps(self, goal: str, outcomes: Sequence[Outcome]) -> bool:
+        """Whether a dose keeps the others, as far as anything is known of them."""
+        others = summary(goal, outcomes, 0, 0)["others"][0]
+        return others is None or others >= self.config.others_least
 
     def _best(self, goal: str, method: str, curve: Mapping[float, Sequence[Outcome]]) -> float:
         """The gentlest fraction that surely reaches the goal, else the one with the best target; both must keep others.
@@ -227,9 +225,9 @@ class EditEvaluation:
         one fraction for all concepts.
         """
         best, best_value = min(curve or self.config.points(method, goal)), -np.inf
-        for fraction, figures in self._keeping(goal, curve).items():
-            target, _, high = figures["target"]
-            if target is None:
+        for fraction, outcomes in curve.items():
+            target, _, high = self._summary(goal, outcomes)["target"]
+            if target is None or not self._keeps(goal, outcomes):
                 continue
             value = -target if goal == "erase" else target
             if goal == "erase" and high is not None and high <= self.config.target_most:

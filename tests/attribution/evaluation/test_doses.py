@@ -9,7 +9,7 @@ from gazetteer.attribution.evaluation.cases import CHOOSE, Case
 from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig
 from gazetteer.attribution.evaluation.evaluators import Observation
 from gazetteer.attribution.evaluation.outcomes import Outcome, compare
-from gazetteer.jobs.experiments.attribute_table import _too_strong
+from gazetteer.jobs.experiments.attribute_table import evaluation_table
 
 
 def seen(*names: str) -> Observation:
@@ -50,7 +50,18 @@ def test_where_no_dose_keeps_the_others_gentler_ones_are_tried_and_it_is_said(mo
 
     assert list(curve(0.2)) == [0.1, 0.3, 0.6] and evaluation._best("erase", "cad", curve(0.2)) == 0.1
     assert list(curve(0.0)) == [0.033, 0.1, 0.3, 0.6] and evaluation._best("erase", "cad", curve(0.0)) == 0.033
-    assert not evaluation._keeping("erase", curve(0.0)) and list(evaluation._keeping("erase", curve(0.2))) == [0.1]
+    assert [evaluation._keeps("erase", many) for many in curve(0.2).values()] == [True, False, False]
+    assert not any(evaluation._keeps("erase", many) for many in curve(0.0).values())
     assert evaluation._gentler("erase", "uce", ["dog"], {}) == {}
-    figures = {"cad": {"too_strong": True}, "steps": {"too_strong": False}, "uce": {}}
-    assert _too_strong(figures) == "No dose of `cad` keeps 90 % of the others: the gentlest is shown."
+
+
+def test_the_page_says_which_dose_is_too_strong_and_shows_every_look_by_itself() -> None:
+    shown = {**dict.fromkeys(("target", "classifier", "others"), [None] * 3), "concepts": ["night", "neon"]}
+    looks = {"night": {"target": 0.25, "others": 0.5}, "neon": {"target": 0.0, "others": None}}
+    figures = {"cad": {**shown, "too_strong": True, "by_concept": looks}, "blocking": {**shown, "too_strong": False}}
+    page = evaluation_table({"erase_styles": figures})
+    assert "No dose of `cad` keeps 90 % of the others: the gentlest is shown." in page
+    assert "| `cad` | 0.25, 0.50 | 0.00, " in page and "`blocking` | 0" not in page
+    assert "0.25, 0.50" not in evaluation_table({"erase": figures}) and "No dose" in evaluation_table(
+        {"erase": figures}
+    )
