@@ -98,9 +98,9 @@ def pictures_able(folder: RunFolder, starts: Sequence[SharedPicture]) -> dict[st
 
 
 def label_of(folder: RunFolder, site: Site) -> dict[int, str]:
-    """The best label of every labelled feature of a site."""
-    rows = load_labels(folder, **site.columns(), kind=SPATIAL_KINDS, columns=["feature", "concept", "rank"])
-    return {row["feature"]: row["concept"] for row in rows.to_pylist() if row["rank"] == 1}
+    """The best label that says where of every feature of a site that has one, whatever else it is called first."""
+    rows = load_labels(folder, **site.columns(), kind=SPATIAL_KINDS, columns=["feature", "concept", "rank"]).to_pylist()
+    return {row["feature"]: row["concept"] for row in sorted(rows, key=lambda row: -row["rank"])}
 
 
 def best_of_concepts(folder: RunFolder, most: int) -> list[tuple[Site, int, str]]:
