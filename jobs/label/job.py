@@ -76,7 +76,7 @@ def label(
     if reuse is not None:
         require_reusable(fingerprint, reuse)
     fresh = not store.exists()
-    _check(config) if fresh else _take_label_settings(store, config, fingerprint)  # what is refused leaves no trace
+    _admit(store, config, fingerprint, fresh)
     store.open_or_create(fingerprint)
     with store.lock():
         if config.pictures.kind:
@@ -88,7 +88,7 @@ def label(
         from gazetteer.jobs.label.run import LabelRun
 
         if not fresh:
-            _check(config) if not store.shard_ids() else _check_looks(config)
+            _check_begun(store, config)
         store.clear_success()
         heard = _keep(store, config)
         store.committed(verify=True)
@@ -136,6 +136,22 @@ def _check(config: RunConfig) -> None:
 
     _check_looks(config)
     check_inputs(config.stages, here=_works_here(config))
+
+
+def _check_begun(store: RunFolder, config: RunConfig) -> None:
+    """As `_check` where a run has nothing yet; of one that has shards, what only its tables still need."""
+    if store.shard_ids():
+        _check_looks(config)
+    else:
+        _check(config)
+
+
+def _admit(store: RunFolder, config: RunConfig, fingerprint: Mapping[str, Any], fresh: bool) -> None:
+    """Refuse what a new run could not do before it leaves a trace; hear what an old one may still hear."""
+    if fresh:
+        _check(config)
+    else:
+        _take_label_settings(store, config, fingerprint)
 
 
 def _works_here(config: RunConfig) -> bool:
