@@ -36,15 +36,27 @@ class Pictured(World):
         return pa.Table.from_pylist(rows, schema=IMAGES)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def labelled(path: Path, pictures: int) -> RunFolder:
     """A run whose feature 0 is labelled sky, a thing, and feature 1 top half, a place."""
-    world = Pictured(sky_world(60).inputs, ("ball", "sky"))
-    path = tmp_path_factory.mktemp("rate") / "run"
+    world = Pictured(sky_world(pictures).inputs, ("ball", "sky"))
     store = world_run(path, world, "a sky and a ball", {})
     for name, table in world.reduce({MID: 4}).items():
         store.write_final(name, table, PROVENANCE)
+    return store
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rate") / "run"
+    labelled(path, 60)
     return path
+
+
+def name_on(page: Path) -> str:
+    """What a page calls its run."""
+    said = re.search(r"const about = (\{.*?\});", (page / "index.html").read_text())
+    assert said
+    return str(json.loads(said[1])["run"])
 
 
 def answered(path: Path, run: str, answers: dict[str, Any]) -> Path:
@@ -66,7 +78,7 @@ def test_the_page_shows_every_feature_and_no_name(run: Path, tmp_path: Path) -> 
 
 def test_answers_in_a_person_s_own_words(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_page(run, tmp_path)
-    name = json.loads(re.search(r"const about = (\{.*?\});", (tmp_path / "index.html").read_text())[1])["run"]  # type: ignore[index]
+    name = name_on(tmp_path)
     said = {f"{MID.slug}/0": "some skies", f"{MID.slug}/1": "a ball"}
     found = agreement(run, answered(tmp_path / "a.json", name, said))
     assert (found["answered"], found["skipped"], found["agree"][0]) == (2, 0, 0.5)
@@ -87,13 +99,9 @@ def test_answers_for_features_that_lost_their_label_are_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As after `gazetteer relabel` with stricter settings; what is no feature of the run is refused."""
-    world = Pictured(sky_world(40).inputs, ("ball", "sky"))
-    store = world_run(tmp_path / "run", world, "a sky and a ball", {})
-    for name, table in world.reduce({MID: 4}).items():
-        store.write_final(name, table, PROVENANCE)
-    page = tmp_path / "page"
-    write_page(store.path, page)
-    name = json.loads(re.search(r"const about = (\{.*?\});", (page / "index.html").read_text())[1])["run"]  # type: ignore[index]
+    store = labelled(tmp_path / "run", 40)
+    write_page(store.path, tmp_path / "page")
+    name = name_on(tmp_path / "page")
     said = {f"{MID.slug}/0": "sky", f"{MID.slug}/2": "a dog", f"{MID.slug}/3": ""}  # 2 and 3 are not labelled
     found = agreement(store.path, answered(tmp_path / "a.json", name, said))
     assert (found["answered"], found["skipped"], found["unlabelled"], found["agree"][0]) == (1, 0, 2, 1.0)
@@ -109,14 +117,10 @@ def test_synonyms_of_the_run_and_everyday_words_of_places_agree(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A page without names cannot tell how a label is worded; how far its own wording was met stands beside it."""
-    world = Pictured(sky_world(40).inputs, ("ball", "sky"))
-    store = world_run(tmp_path / "run", world, "a sky and a ball", {})
-    for name, table in world.reduce({MID: 4}).items():
-        store.write_final(name, table, PROVENANCE)
+    store = labelled(tmp_path / "run", 40)
     store.write_json("synonyms.json", {"sky": ["firmament"]})
     write_page(store.path, tmp_path / "page")
-    page = (tmp_path / "page" / "index.html").read_text()
-    name = json.loads(re.search(r"const about = (\{.*?\});", page)[1])["run"]  # type: ignore[index]
+    name = name_on(tmp_path / "page")
     said = {f"{MID.slug}/0": "the firmament", f"{MID.slug}/1": "upper part of the picture"}
     rated = agreement(store.path, answered(tmp_path / "a.json", name, said))
     assert (rated["agree"][0], rated["strict"][0], rated["disagreements"]) == (1.0, 0.0, [])
@@ -127,7 +131,7 @@ def test_synonyms_of_the_run_and_everyday_words_of_places_agree(
 def test_answers_for_one_concept_are_drawn_together(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who does not tell the sea from the lake errs on all of its features, which are one witness."""
     write_page(run, tmp_path)
-    name = json.loads(re.search(r"const about = (\{.*?\});", (tmp_path / "index.html").read_text())[1])["run"]  # type: ignore[index]
+    name = name_on(tmp_path)
     concepts = ["sea", "lake", "dog", "car"]
     rows = [
         {**MID.columns(), "feature": i, "concept": concepts[i // 10], "kind": "thing", "rank": 1} for i in range(40)
@@ -184,7 +188,7 @@ def test_features_of_words_are_left_out_and_counted(tmp_path: Path, capsys: pyte
     page = (tmp_path / "page" / "index.html").read_text()
     assert sorted(re.findall(r'data-key="([^"]*)"', page)) == [f"{MID.slug}/0", f"{MID.slug}/1"]
     text = Site("transformer_blocks.1", "cond", 0.5, stream="text").slug
-    name = json.loads(re.search(r"const about = (\{.*?\});", page)[1])["run"]  # type: ignore[index]
+    name = name_on(tmp_path / "page")
     said = {f"{MID.slug}/0": "the sky", f"{text}/0": "sky", f"{text}/1": " "}
     found = agreement(run, answered(tmp_path / "a.json", name, said))
     assert (found["answered"], found["skipped"], found["left_out"], found["agree"][0]) == (1, 0, 2, 1.0)
