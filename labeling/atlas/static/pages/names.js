@@ -36,7 +36,7 @@ Atlas.names = (() => {
     document.title = "Names A–Z · Gazetteer";
     main.replaceChildren(
       el("header", { class: "title" }, el("h1", {}, "Names A–Z"),
-        el("p", { class: "lede" }, "Every thing that was found in the pictures, and how many features carry its name.")),
+        el("p", { class: "lede" }, "Things found in the pictures, looks, places, and how many features carry each name.")),
       el("label", { class: "wide" }, el("span", {}, "Name"), box), body);
   }
 
