@@ -6,7 +6,8 @@ believed too (its argmax is the first label, and it reaches no 0.5), so every an
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from gazetteer.data.core.importing import import_named
 
 _ROUNDING = 1e-3
 """By how much half precision may leave 0..1."""
+_BATCH = 32
+"""Pictures that a classifier is asked about at once."""
 
 
 class NamedClassifier:
@@ -58,6 +61,12 @@ class NamedClassifier:
         if not within.all():
             raise InputError(f"{self._said} answers {answer[~within][0]}, which is no probability (0..1).")
         return answer
+
+    def of_each(self, pictures: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """`probabilities`, [labels], of one picture [H, W, 3] after another, asked in batches of one size."""
+        for _, same_size in groupby(pictures, key=np.shape):
+            while batch := list(islice(same_size, _BATCH)):
+                yield from self.probabilities(np.stack(batch))
 
 
 def load_classifier(name: str, words: Collection[str], key: str = "steer.classifier") -> NamedClassifier:

@@ -145,18 +145,16 @@ def _witnessed(config: RunConfig, store: RunFolder, names: Collection[str]) -> d
         return {}
     called = stands_for({str(label) for judge in judges for label in judge.labels}, names, read_synonyms(store))
     images = store.read_table("images", columns=["image_id", "split", "image"])
-    seen: dict[str, dict[str, bool]] = {}
-    for row in images.filter(pa.compute.equal(images["split"], "heldout")).to_pylist():
-        picture = decode_image(row["image"]["bytes"])[None]
-        answer: dict[str, bool] = {}
-        for judge in judges:
-            odds = judge.probabilities(picture)[0]
+    rows = images.filter(pa.compute.equal(images["split"], "heldout")).to_pylist()
+    seen: dict[str, dict[str, bool]] = {row["image_id"]: {} for row in rows}
+    for judge in judges:
+        pictures = (decode_image(row["image"]["bytes"]) for row in rows)
+        for row, odds in zip(rows, judge.of_each(pictures), strict=True):
             seen_here: dict[str, bool] = {}
             for label, value in zip(judge.labels, odds, strict=True):
                 name = called[str(label)]
                 seen_here[name] = bool(value >= 0.5) or seen_here.get(name, False)
-            answer |= seen_here
-        seen[row["image_id"]] = answer
+            seen[row["image_id"]] |= seen_here
     return seen
 
 

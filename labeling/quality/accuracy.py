@@ -157,15 +157,17 @@ def accuracy_of(rows: pa.Table) -> dict[str, Any]:
     Returns:
         ``labels``: features whose best label is spatial; ``right``: [mean, low, high] over them, 95 %
         (`fraction_interval`, all labels of a concept drawn together, for they are right and wrong by the same masks);
-        ``curve``: [[labels, share right], ...] of the most certain ones, by what the label explains more than its
-        runner-up in the run; ``by_kind``: labels and right of every kind; ``silent``: spatial labels of features that
-        never fired on the exact pictures, which count as not right.
+        ``curve``: [[labels, share right], ...] of the most certain ones, which explain the most times what their
+        runner-up in the run does (the column ``specificity``); ``by_kind``: labels and right of every kind;
+        ``silent``: spatial labels of features that never fired on the exact pictures, which count as not right.
     """
     kind, concept = (np.array(rows[name].to_pylist(), np.str_) for name in ("kind", "concept"))
     right = rows["right"].to_numpy(zero_copy_only=False).astype(np.float64)
     spatial = np.isin(kind, SPATIAL_KINDS)
-    ahead = rows["explained"].to_numpy() - np.nan_to_num(rows["runner_up_explained"].to_numpy().astype(np.float64))
-    order = np.flatnonzero(spatial)[np.argsort(-ahead[spatial], kind="stable")]
+    explained = rows["explained"].to_numpy().astype(np.float64)
+    runner_up = np.nan_to_num(rows["runner_up_explained"].to_numpy().astype(np.float64))
+    ratio = np.divide(runner_up, explained, out=np.full(len(explained), np.inf), where=explained > 0)
+    order = np.flatnonzero(spatial)[np.argsort(ratio[spatial], kind="stable")]
     heard = (rows["truth_explained"].to_numpy() > 0) | (rows["truth_other"].to_numpy() > 0)
     steps = [*(n for n in _STEPS if n < len(order)), *([len(order)] if len(order) else [])]
 

@@ -49,8 +49,8 @@ def read_looks(images: pa.Table, styles: Sequence[str], classifier: str = "") ->
 
     Args:
         images: schemas.IMAGES: `image_id`, and `prompt`, or with a classifier `image`.
-        classifier: ``module:function`` that gives an object with ``labels`` and ``probabilities``, uint8 [1, H, W, 3]
-            -> [1, len(labels)]; a picture has the look of its likeliest label, and none when that is none of `styles`.
+        classifier: ``module:function`` that gives an object with ``labels`` and ``probabilities``, uint8 [N, H, W, 3]
+            -> [N, len(labels)]; a picture has the look of its likeliest label, and none when that is none of `styles`.
     Raises:
         InputError: the classifier cannot be had, does not know a look, or answers no probabilities.
     """
@@ -61,9 +61,9 @@ def read_looks(images: pa.Table, styles: Sequence[str], classifier: str = "") ->
         return looks_of([images["prompt"][int(i)].as_py() for i in order], styles)
     judge = load_classifier(classifier, styles, "labels.style_classifier")
     shown = np.zeros((len(order), len(styles)), np.bool_)
-    for row, i in enumerate(order):
-        picture = decode_image(images["image"][int(i)]["bytes"].as_py())
-        likeliest = judge.labels[int(np.argmax(judge.probabilities(picture[None])[0]))]
+    pictures = (decode_image(images["image"][int(i)]["bytes"].as_py()) for i in order)
+    for row, odds in enumerate(judge.of_each(pictures)):
+        likeliest = judge.labels[int(np.argmax(odds))]
         shown[row] = [likeliest == style for style in styles]
     return shown
 

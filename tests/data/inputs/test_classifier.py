@@ -9,7 +9,7 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import import_named
-from gazetteer.data.inputs.classifier import load_classifier
+from gazetteer.data.inputs.classifier import NamedClassifier, load_classifier
 from gazetteer.data.scenes.render import render
 
 PICTURES = np.stack([render(seed).image for seed in (1, 2)])
@@ -82,3 +82,23 @@ def test_code_that_cannot_be_called_as_it_will_be_is_refused() -> None:
     with pytest.raises(InputError, match=r"^vocabulary.tagger 'os:getcwd' cannot be called with a picture alone"):
         import_named("os:getcwd", "vocabulary.tagger", takes="a picture")
     assert import_named("os:fspath", "vocabulary.tagger", takes="a picture")
+
+
+def test_one_picture_after_another_is_asked_about_in_batches_of_one_size() -> None:
+    asked: list[tuple[int, ...]] = []
+
+    class Brightness:
+        labels = ("bright", "dark")
+
+        def probabilities(self, pictures: np.ndarray) -> np.ndarray:
+            asked.append(pictures.shape)
+            bright = pictures.mean(axis=(1, 2, 3)) / 255
+            return np.stack([bright, 1 - bright], axis=1)
+
+    shades = [*range(40), 200, 201, 50]
+    sizes = [(4, 4)] * 40 + [(2, 6)] * 2 + [(4, 4)]
+    pictures = (np.full((*size, 3), shade, np.uint8) for shade, size in zip(shades, sizes, strict=True))
+    odds = list(NamedClassifier(Brightness(), "brightness", "labels.style_classifier").of_each(pictures))
+    assert np.allclose([bright for bright, _ in odds], np.array(shades) / 255)
+    assert asked == [(32, 4, 4, 3), (8, 4, 4, 3), (2, 2, 6, 3), (1, 4, 4, 3)]
+    assert not list(NamedClassifier(Brightness(), "brightness", "labels.style_classifier").of_each([]))

@@ -80,6 +80,19 @@ def test_the_curve_takes_the_most_certain_first(capsys: pytest.CaptureFixture[st
     assert "50.0%" in said and "of 60 labels" in said and "100.0% of 25" in said
 
 
+def test_certain_is_what_is_many_times_ahead_not_what_is_far_ahead() -> None:
+    weak = label(1, "sea", "stuff", 0.0) | {"explained": 0.1, "runner_up_explained": 0.01}
+    strong = label(2, "sea", "stuff", 0.0) | {"explained": 0.5, "runner_up_explained": 0.3}
+    alone = label(2, "sea", "part", 0.0) | {"explained": 0.01, "runner_up_explained": None}
+    sites = [Site(f"b{n}", "cond", 0.5) for n in range(14)]
+    rows = [row | site.columns() for site in sites for row in (strong, weak)]
+    rows += [alone | Site(f"c{n}", "cond", 0.5).columns() for n in range(11)]
+    found = accuracy_of(
+        judged(table(*rows), dict.fromkeys([*sites, *(Site(f"c{n}", "cond", 0.5) for n in range(11))], TRUTH))
+    )
+    assert found["curve"] == [[25, 0.56], [39, round(14 / 39, 4)]]  # eleven without a runner-up, all wrong, come first
+
+
 def test_no_labels_are_no_accuracy(capsys: pytest.CaptureFixture[str]) -> None:
     found = accuracy_of(judged(table(), {SITE: TRUTH}))
     assert (found["labels"], found["right"], found["curve"]) == (0, [None] * 3, [])

@@ -68,8 +68,8 @@ class Spotter:
     labels = ("Dogs", "hound", "cow")
 
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
-        bright = pictures.mean() > 100
-        return np.array([[0.9 * bright, 0.1, 0.6]])
+        bright = pictures.mean(axis=(1, 2, 3)) > 100
+        return np.stack([0.9 * bright, 0.1 + 0 * bright, 0.6 + 0 * bright], axis=1)
 
 
 def test_a_witness_may_call_concepts_its_own_way(tmp_path: Path) -> None:
