@@ -227,6 +227,7 @@ def _attribute_features(arguments: argparse.Namespace) -> int:
 
 
 def _attribute_evaluate(arguments: argparse.Namespace) -> int:
+    arguments.resumes = bool(arguments.out)  # without a folder nothing is kept
     run = configuration(arguments)
     from gazetteer.attribution.evaluation.checks import check_heard
     from gazetteer.attribution.evaluation.suite import attacked_by, full, quick

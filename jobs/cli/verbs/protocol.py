@@ -48,7 +48,7 @@ def add_protocol(verbs: Any) -> None:
         protocol.add_argument(f"--{name}", type=kind, default=value, help=words)
     protocol.add_argument("--guidance", type=float, help="of all pictures; default: each prompt's own, else 7.5")
     machine(protocol)
-    protocol.set_defaults(action=_attribute_protocol)
+    protocol.set_defaults(action=_attribute_protocol, resumes=True)
 
 
 def _attribute_protocol(arguments: argparse.Namespace) -> int:

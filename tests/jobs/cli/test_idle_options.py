@@ -86,15 +86,26 @@ def test_a_sweep_takes_as_many_as_are_asked_for(
     assert seen == {"features": features, "images": images}
 
 
-@pytest.mark.parametrize(("words", "ends"), [(["--sweep"], "stopped."), ([], "it goes on from here.")])
+@pytest.mark.parametrize(
+    ("words", "stopped", "ends"),
+    [
+        (["causal", "{run}", "--sweep"], "verbs.steer.configuration", "stopped."),
+        (["causal", "{run}"], "verbs.steer.configuration", "it goes on from here."),
+        (["attribute", "evaluate"], "verbs.attribute.configuration", "stopped."),
+        (["attribute", "evaluate", "--out", "{run}"], "verbs.attribute.configuration", "it goes on from here."),
+        (["attribute", "protocol", "coco", "--model", "m", "--out", "o"], "verbs.protocol._painted_by",
+         "it goes on from here."),
+    ],
+)  # fmt: skip
 def test_only_what_is_resumed_says_so_when_it_is_stopped(
-    words: list[str], ends: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def stop(*_: Any) -> None:
+    words: list[str], stopped: str, ends: str, run: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gazetteer.jobs.cli.verbs.steer.configuration", stop)
-    assert main(["causal", str(run), *words]) == 130
+    monkeypatch.setattr(f"gazetteer.jobs.cli.{stopped}", stop)
+    assert main([word.format(run=run) for word in words]) == 130
     assert capsys.readouterr().err.strip().endswith(ends)
 
 
