@@ -32,6 +32,9 @@ LABELLED_OF = 4
 CENTRES = 16
 """Cells a feature that is switched in cells may stand in."""
 
+TUNING_OF = 4
+"""One labelled feature of so many is a tuning feature."""
+
 LABEL_COLUMNS = [*SITE_COLUMNS, "feature", "concept"]
 
 
@@ -103,18 +106,28 @@ def label_of(folder: RunFolder, site: Site) -> dict[int, str]:
     return {row["feature"]: row["concept"] for row in sorted(rows, key=lambda row: -row["rank"])}
 
 
-def best_of_concepts(folder: RunFolder, most: int) -> list[tuple[Site, int, str]]:
-    """The feature of the cond branch that overlaps each concept best, best concepts first, at most so many; 0: all."""
+def tuning_features(folder: RunFolder) -> list[tuple[Site, dict[str, Any]]]:
+    """Every fourth labelled feature of the cond branch, drawn by digests: site and row of its best label.
+
+    On them `--sweep` chooses how features are switched; `features_to_try` takes them last.
+    """
     columns = [*LABEL_COLUMNS, "rank", "heldout_dataset_iou"]
     rows = load_labels(folder, branch="cond", kind=SPATIAL_KINDS, columns=columns).to_pylist()
-    rows = [row for row in rows if row["rank"] == 1 and row["signal"] in WRITTEN]
+    named = [(site_of_row(row), row) for row in rows if row["rank"] == 1 and row["signal"] in WRITTEN]
+    named.sort(key=lambda pair: _drawn(pair[0], pair[1]["feature"]), reverse=True)
+    return named[: -(-len(named) // TUNING_OF)]
+
+
+def best_of_concepts(folder: RunFolder, most: int) -> list[tuple[Site, int, str]]:
+    """The tuning feature that overlaps each concept best, best concepts first, at most so many; 0: all."""
+    rows = tuning_features(folder)
     if not rows:
         raise InputError(f"{folder.path} labels no feature of the cond branch; there is nothing to tune on.")
-    rows.sort(key=lambda row: (-(row["heldout_dataset_iou"] or 0.0), row["feature"]))
-    best: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        best.setdefault(row["concept"], row)
-    return [(site_of_row(row), row["feature"], concept) for concept, row in list(best.items())[: most or None]]
+    rows.sort(key=lambda pair: (-(pair[1]["heldout_dataset_iou"] or 0.0), pair[1]["feature"]))
+    best: dict[str, tuple[Site, int]] = {}
+    for site, row in rows:
+        best.setdefault(row["concept"], (site, row["feature"]))
+    return [(site, feature, concept) for concept, (site, feature) in list(best.items())[: most or None]]
 
 
 def switch_of(codes: SiteCodes, feature: int) -> Switch:
@@ -140,21 +153,28 @@ def features_to_try(folder: RunFolder, site: Site, unlabelled: int, pick: str = 
     """Features of a site with a label that says where, in turns with `unlabelled` others a round that fire often.
 
     Args:
-        pick: ``best`` takes the labelled ones by their IoU, ``sample`` in an order that digests draw at random.
+        pick: ``best`` takes the labelled ones by their IoU, ``sample`` in an order that digests draw at random. Tuning
+            features come after all other labelled ones.
     """
     columns = ["feature", "images", "density", "labels", "best_dataset_iou"]
     rows = load_features(folder, **site.columns(), columns=columns).to_pylist()
     pictures = load_images(folder, columns=["image_id"]).num_rows
     spatial = set(load_labels(folder, **site.columns(), kind=SPATIAL_KINDS, columns=["feature"])["feature"].to_pylist())
+    tuned_on = {row["feature"] for at, row in tuning_features(folder) if at == site}
 
     def order(row: dict[str, Any]) -> Any:
-        drawn = digest_json([site.slug, row["feature"]]) if pick == "sample" else ""
-        return drawn, -(row["best_dataset_iou"] or 0.0), row["feature"]
+        drawn = _drawn(site, row["feature"]) if pick == "sample" else ""
+        return row["feature"] in tuned_on, drawn, -(row["best_dataset_iou"] or 0.0), row["feature"]
 
     named = sorted((r for r in rows if r["feature"] in spatial), key=order)
     often = [r for r in rows if not r["labels"] and r["images"] >= OFTEN * pictures]
     silent = sorted(often, key=lambda r: (-r["density"], r["feature"]))
     return list(_turns([r["feature"] for r in named], [r["feature"] for r in silent], unlabelled))
+
+
+def _drawn(site: Site, feature: int) -> str:
+    """A place in an order that depends on nothing but the site's and the feature's name."""
+    return digest_json([site.slug, feature])
 
 
 def _turns(named: list[int], silent: list[int], unlabelled: int) -> Iterator[int]:

@@ -30,10 +30,11 @@ IMAGES = 8
 def sweep_causes(config: RunConfig, run: str, features: int = 8) -> dict[str, Any]:
     """Compare windows, doses and places on tuning features and on discovery pictures, which the pass does not use.
 
-    Tuning features are the best labelled one of every concept, at most `features` (0: all of them), which the pass may
-    try too, on as many pictures as ``causal.images`` says, `IMAGES` where that is 0. Returned, for every setting: the
-    mean rise of the label's area over that of random features, in standard errors over features (0 of a single one),
-    and how many of them rise; and the ``best`` (`best_setting`). Windows without a sampler step are left out and said.
+    They are the tuning features that overlap each concept best, at most `features` (0: all of them), which the pass
+    tries last, on as many pictures as ``causal.images`` says, `IMAGES` where that is 0. Returned, for every setting:
+    the mean rise of the label's area over that of random features, in standard errors over features (0 of a single
+    one), and how many of them rise; and the ``best`` (`best_setting`). Windows without a sampler step are left out and
+    said.
     Nothing is written.
     """
     begun = time.monotonic()
