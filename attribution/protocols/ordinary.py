@@ -28,7 +28,7 @@ class ClipScore:
         try:
             self.model: Any = CLIPModel.from_pretrained(path, use_safetensors=True).eval()
             self.processor: Any = CLIPProcessor.from_pretrained(path)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # whatever the library may throw at files that are not what it expects
             raise InputError(f"The CLIP model {path} cannot be read: {first_line(error)}") from error
 
     @torch.inference_mode()

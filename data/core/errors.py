@@ -14,8 +14,12 @@ def redacted(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or where it has none, its type: what fits into a sentence."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """The first line of an error's message, or where it has none, its type: what fits into a sentence.
+
+    A line that only announces the next, as "Error(s) in loading state_dict:" does, goes on with that.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 class GazetteerError(Exception):

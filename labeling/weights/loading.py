@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gazetteer.data.core.errors import InputError, first_line
+from gazetteer.data.core.errors import GazetteerError, InputError, first_line
 from gazetteer.data.core.files.regular import has_file, require_folder
 from gazetteer.data.core.hub.reach import within_reach
 from gazetteer.data.core.precision import use_tensor_cores
@@ -79,9 +79,9 @@ def reading(what: str, path: str, weights: bool = True) -> Iterator[None]:
     try:
         with within_reach(path):
             yield
-    except InputError:
+    except GazetteerError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError) as error:
+    except Exception as error:  # whatever the libraries may throw at files that are not what they expect
         raise InputError(why_not_loaded(what, path, error)) from error
     finally:
         if shown:

@@ -1,5 +1,6 @@
 """Checkpoints are read as tensors only: nothing that needs code is unpickled, in either library."""
 
+import json
 import re
 
 import pytest
@@ -108,3 +109,22 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
         load_detector(DetectorConfig(path=str(segmenter)))
     with pytest.raises(InputError, match="is a grounding-dino model"):
         load_segmenter(SegmenterConfig(path=str(detector)))
+
+
+@pytest.mark.parametrize(
+    ("make", "load", "key"), [(*ROLES[0], "num_queries"), (*ROLES[0], "d_model"), (*ROLES[1], "initializer_range")]
+)
+@pytest.mark.parametrize("value", [None, "x", []])
+def test_a_value_that_a_configuration_cannot_have_gets_one_sentence(make, load, key, value, tmp_path):
+    """Whatever the library throws at it: transformers has an exception of its own for fields of a wrong type."""
+    path = make(tmp_path) / "config.json"
+    config = json.loads(path.read_text())
+    inside = config if key in config else config["vision_config"]
+    path.write_text(
+        json.dumps(config | {key: value} if inside is config else config | {"vision_config": inside | {key: value}})
+    )
+    with pytest.raises(
+        InputError, match=rf"The (detector|segmenter) {tmp_path} could not be loaded: .*[^:]$"
+    ) as refused:
+        load(str(tmp_path))
+    assert "\n" not in str(refused.value)
