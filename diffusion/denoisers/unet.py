@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Port
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.denoisers.adapter import Adapter, BlockCall, BlockInfo, TokenGrid, meant_block, same_shape
 from gazetteer.diffusion.denoisers.sizes import latent_size
@@ -47,6 +49,16 @@ class UNetAdapter(Adapter):
         ):
             raise InputError(f"The module {path!r} does not add an update to its input; {self._offered(network, path)}")
         return BlockInfo(width)
+
+    def check(self, network: nn.Module, port: Port) -> int:
+        """As of any; a convolution alone adds nothing to what it reads, even where it keeps its channels."""
+        channels = super().check(network, port)
+        if port.signal == "update" and isinstance(network.get_submodule(port.block), _ConvNd):
+            raise InputError(
+                f"{port.block} is a single convolution, which adds nothing to what it reads, so that output minus "
+                "input means nothing. Set generation.signals=[output], or [input] for a transcoder."
+            )
+        return channels
 
     def _offered(self, network: nn.Module, path: str) -> str:
         """Which block may have been meant, and which there are: gone through only when one is missing."""
