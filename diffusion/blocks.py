@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +11,13 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import BRANCHES, Port
 from gazetteer.diffusion.capture import attention_blocks, updates
 from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.config.stated import Stated, understood
 from gazetteer.diffusion.config.suitable import check_pipeline, check_scheduler
 from gazetteer.diffusion.denoisers.adapter import Adapter
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of_index
 from gazetteer.diffusion.denoisers.sizes import latent_size, text_width
 from gazetteer.diffusion.denoisers.usual import Usual
-from gazetteer.diffusion.load import ModelConfig, loading, read_index
+from gazetteer.diffusion.load import WHAT, ModelConfig, loading, read_index
 from gazetteer.diffusion.schedule import rehearsed
 
 
@@ -58,16 +61,32 @@ class Skeleton:
 
     Attributes:
         network: its denoiser on the meta device, without weights.
-        index, vae: configurations of the pipeline and its VAE.
+        index, inside, vae: configurations of the pipeline, its denoiser and its VAE.
         source, options: where its configurations lie, and what to ask for them with.
+        asked: what was asked of the configurations so far.
     """
 
     adapter: Adapter
     network: Any
-    index: dict[str, Any]
-    vae: dict[str, Any]
+    index: Stated
+    inside: Stated
+    vae: Stated
     source: str
     options: dict[str, str]
+    asked: list[tuple[str, str, Any]]
+
+    @contextmanager
+    def read(self) -> Iterator[None]:
+        """While open, what cannot be understood of the configurations is an InputError that says what they state."""
+        with understood(WHAT, self.source, self.asked):
+            yield
+
+    def size(self, height: int = 0, width: int = 0) -> tuple[int, int]:
+        """Latent (height, width) of pictures of a size in px, 0 for the model's own."""
+        scale = self.adapter.scale(self.vae)
+        if scale < 1:
+            raise ValueError("it leaves less than a pixel to a latent cell")
+        return self.adapter.latent_size(self.inside, height, width, scale)
 
 
 def blocks_of(config: ModelConfig) -> list[Block]:
@@ -76,20 +95,23 @@ def blocks_of(config: ModelConfig) -> list[Block]:
     Raises:
         InputError: the path does not hold a diffusers pipeline with a U-Net or a known transformer.
     """
-    return _blocks(skeleton(config, weights=False))
+    whole = skeleton(config, weights=False)
+    with whole.read():
+        return _blocks(whole)
 
 
 def offer_of(config: ModelConfig) -> Offer:
     """What the model at `config.path` offers; raises InputError as `blocks_of`."""
     whole = skeleton(config, weights=False)
-    adapter, inside, blocks = whole.adapter, whole.network.config, _blocks(whole)
-    usual = adapter.usual(inside, whole.index)
-    guided = GenerationConfig(guidance=max(usual.guidance, 2.0), branches=BRANCHES)
-    try:
-        adapter.check_guidance(inside, whole.index, guided)
-        branches: tuple[str, ...] = BRANCHES
-    except InputError:
-        branches = BRANCHES[:1]
+    adapter = whole.adapter
+    with whole.read():
+        blocks, usual = _blocks(whole), adapter.usual(whole.inside, whole.index)
+        guided = GenerationConfig(guidance=max(usual.guidance, 2.0), branches=BRANCHES)
+        try:
+            adapter.check_guidance(whole.inside, whole.index, guided)
+            branches: tuple[str, ...] = BRANCHES
+        except InputError:
+            branches = BRANCHES[:1]
     dtype, name = "float16" if adapter is UNET else "bfloat16", str(whole.index["_class_name"])
     return Offer(name, adapter.kind, blocks, usual, branches, dtype)
 
@@ -97,9 +119,7 @@ def offer_of(config: ModelConfig) -> Offer:
 def _blocks(whole: Skeleton) -> list[Block]:
     if whole.adapter is UNET:
         return describe(whole.network)
-    inside = whole.network.config
-    size = whole.adapter.latent_size(inside, 0, 0, whole.adapter.scale(whole.vae))
-    grid = whole.adapter.grid(inside, *size)
+    grid = whole.adapter.grid(whole.inside, *whole.size())
     known = whole.adapter.blocks(whole.network)
     return [Block(path, *grid, info.channels, info.streams) for path, info in known.items()]
 
@@ -117,19 +137,20 @@ def check_model(config: ModelConfig, generation: GenerationConfig) -> dict[str, 
     import diffusers
 
     whole = skeleton(config, generation)
-    adapter, inside = whole.adapter, whole.network.config
+    adapter = whole.adapter
     check_scheduler(config.scheduler, whole.index, adapter)
     with loading(config):
         kind = (
             diffusers.DDIMScheduler if config.scheduler == "ddim" else getattr(diffusers, whole.index["scheduler"][1])
         )
         scheduler = kind.from_pretrained(whole.source, subfolder="scheduler", **whole.options)
-    size = adapter.latent_size(inside, generation.height, generation.width, adapter.scale(whole.vae))
-    setting = adapter.timesteps(scheduler, generation.steps, inside, size)
-    unseeded = "" if adapter.seeds_steps else str(whole.index["_class_name"])
-    rehearsed(scheduler, generation.steps, adapter is UNET, unseeded, **setting)
-    ports = dict.fromkeys(site.port for site in generation.sites)
-    return {port.block: adapter.check(whole.network, Port(*port)) for port in ports}
+    with whole.read():
+        size = whole.size(generation.height, generation.width)
+        setting = adapter.timesteps(scheduler, generation.steps, whole.inside, size)
+        unseeded = "" if adapter.seeds_steps else str(whole.index["_class_name"])
+        rehearsed(scheduler, generation.steps, adapter is UNET, unseeded, **setting)
+        ports = dict.fromkeys(site.port for site in generation.sites)
+        return {port.block: adapter.check(whole.network, Port(*port)) for port in ports}
 
 
 def skeleton(config: ModelConfig, generation: GenerationConfig | None = None, weights: bool = True) -> Skeleton:
@@ -152,7 +173,10 @@ def skeleton(config: ModelConfig, generation: GenerationConfig | None = None, we
         check_pipeline(str(index["_class_name"]), index, settings, vae, adapter, generation)
         with torch.device("meta"):
             network = kind.from_config(settings)
-    return Skeleton(adapter, network.eval(), index, vae, source, options)
+    asked: list[tuple[str, str, Any]] = []
+    stated = (("model_index.json", index), (f"{adapter.part}/config.json", network.config), ("vae/config.json", vae))
+    index, inside, vae = (Stated(file, values, asked) for file, values in stated)
+    return Skeleton(adapter, network.eval(), index, inside, vae, source, options, asked)
 
 
 def describe(unet: Any) -> list[Block]:

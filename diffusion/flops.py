@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.inputs.model_files import why_not_loaded
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.config.suitable import check_scheduler
@@ -87,15 +87,17 @@ def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0)
         words = adapter.words(index)
         encoders = {part: kind for part, kind in parts.items() if part.startswith("text_encoder")}
         texts = [_text(path, part, options, words, kind) for part, kind in encoders.items()]
-    except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:  # or a library is not here
+        scale = adapter.scale(vae.config)
+        rows, columns = adapter.latent_size(network.config, height, width, scale)
+        sampler.set_timesteps(**adapter.timesteps(sampler, steps, network.config, (rows, columns)))
+        latent = torch.empty(1, adapter.channels(network.config), rows, columns, device="meta")
+        tokens = max((length for _, length in texts), default=77)
+        evaluate = _evaluate_unet if adapter is UNET else _evaluate_transformer
+        operations, grids, estimated = evaluate(adapter, network, latent, tokens)
+    except GazetteerError:
+        raise
+    except Exception as error:  # whatever is thrown at configurations that are not what is expected, or not here
         raise InputError(why_not_loaded("text-to-image model", path, error, "read from its configurations")) from error
-    scale = adapter.scale(vae.config)
-    rows, columns = adapter.latent_size(network.config, height, width, scale)
-    sampler.set_timesteps(**adapter.timesteps(sampler, steps, network.config, (rows, columns)))
-    latent = torch.empty(1, adapter.channels(network.config), rows, columns, device="meta")
-    tokens = max((length for _, length in texts), default=77)
-    evaluate = _evaluate_unet if adapter is UNET else _evaluate_transformer
-    operations, grids, estimated = evaluate(adapter, network, latent, tokens)
 
     def find(path: str) -> tuple[int, int, int]:
         channels = adapter.find(network, path).channels

@@ -176,7 +176,8 @@ def read_index(config: ModelConfig, weights: bool = True) -> dict[str, Any]:
     weights: whether they have to be there too.
 
     Raises:
-        InputError: there is none, the folder is not whole, or no adapter knows the pipeline.
+        InputError: there is none, the folder is not whole, no adapter knows the pipeline, or a part that draws is not
+            named.
     """
     from diffusers import DiffusionPipeline
 
@@ -186,7 +187,14 @@ def read_index(config: ModelConfig, weights: bool = True) -> dict[str, Any]:
     source = config.config if config.single_file else config.path
     options = {"revision": config.revision} if config.revision and not config.single_file else {}
     index: dict[str, Any] = dict(DiffusionPipeline.load_config(source, **options))
-    adapter_of_index(index, source)
+    adapter = adapter_of_index(index, source)
+    for name in (adapter.part, "vae", "scheduler"):
+        part = index.get(name)
+        if not (isinstance(part, list | tuple) and len(part) == 2 and all(isinstance(word, str) for word in part)):
+            raise InputError(
+                f"The model_index.json of the {WHAT} {source} must name the library and the class of its {name}, "
+                f"not {part!r}."
+            )
     return index
 
 

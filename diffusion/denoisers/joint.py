@@ -41,6 +41,11 @@ class SD3Adapter(TransformerAdapter):
     attributed = True
     lists = MappingProxyType({"transformer_blocks": BESIDE})
 
+    def places(self, config: Mapping[str, Any]) -> tuple[int | None, int | None]:
+        """A table from whose middle it cuts as many as a picture needs."""
+        side = config.get("pos_embed_max_size")
+        return side, side
+
     def timesteps(self, scheduler: Any, steps: int, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
         """Shifted by the number of tokens where the scheduler asks for it."""
         rows, columns = self.grid(config, *size)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from gazetteer.data.core.errors import InputError
+
 
 def linear_sigmas(scheduler: Any, steps: int) -> dict[str, Any]:
     """Sigmas from 1 to 1/steps in equal steps, or the scheduler's own where it says so."""
@@ -19,4 +21,10 @@ def linear_shift(scheduler: Any, tokens: int) -> dict[str, Any]:
     from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
     usual = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15}
-    return {"mu": calculate_shift(tokens, *(scheduler.config.get(name, value) for name, value in usual.items()))}
+    stated = {name: scheduler.config.get(name, value) for name, value in usual.items()}
+    for name, value in stated.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"The sampler's {name} must be a number, not {value!r}; it shifts by the picture's size.")
+    if stated["base_image_seq_len"] == stated["max_image_seq_len"]:
+        raise InputError("The sampler's base_image_seq_len and max_image_seq_len must differ; it shifts between them.")
+    return {"mu": calculate_shift(tokens, *stated.values())}

@@ -14,7 +14,7 @@ from gazetteer.diffusion.denoisers.adapter import TokenGrid
 from gazetteer.diffusion.denoisers.calls import TwoCalls
 from gazetteer.diffusion.denoisers.instructions import Instructed, Instructions, chat
 from gazetteer.diffusion.denoisers.shift import linear_shift
-from gazetteer.diffusion.denoisers.sizes import latent_size
+from gazetteer.diffusion.denoisers.sizes import latent_size, table_of
 from gazetteer.diffusion.denoisers.transformer import Streams, TransformerAdapter
 from gazetteer.diffusion.denoisers.usual import default_of
 from gazetteer.diffusion.denoisers.words import unread
@@ -184,6 +184,10 @@ class Lumina2Adapter(TwoCalls, Instructed, TransformerAdapter):
         before = f"{pipe.system_prompt} <Prompt Start> "
         return Instructions(pipe.tokenizer, before.__add__, self.most(pipe), padded=False)
 
+    def places(self, config: Mapping[str, Any]) -> tuple[int | None, int | None]:
+        """Rotations made for so many."""
+        return table_of(config)
+
     def width(self, network: nn.Module) -> int:
         """As it states."""
         return int(network.config.hidden_size)  # type: ignore[union-attr, arg-type]
@@ -230,6 +234,10 @@ class ZImageAdapter(TransformerAdapter):
     lists = MappingProxyType({"layers": Streams(joined="last", parts={"attention": LAST, "feed_forward": LAST})})
     packs = 2
     first_sample = 128
+
+    def places(self, config: Mapping[str, Any]) -> tuple[int | None, int | None]:
+        """Rotations made for so many."""
+        return table_of(config)
 
     def width(self, network: nn.Module) -> int:
         """As it states."""

@@ -170,8 +170,13 @@ class TransformerAdapter(Adapter):
     # A generation
 
     def latent_size(self, config: Mapping[str, Any], height: int, width: int, scale: int) -> tuple[int, int]:
-        """A multiple of the patch."""
-        return latent_size(config, height, width, scale, self.first_sample, self.patch(config))
+        """A multiple of the patch, and not beyond the places that it knows."""
+        patch, most = self.patch(config), self.places(config)
+        return latent_size(config, height, width, scale, self.first_sample, patch, most)
+
+    def places(self, config: Mapping[str, Any]) -> tuple[int | None, int | None]:
+        """Tokens in height and width that it has places for; None: they are computed for as many as there are."""
+        return None, None
 
     def patch(self, config: Mapping[str, Any]) -> int:
         """Latent cells a side of one token."""

@@ -262,7 +262,7 @@ def z_image() -> Any:
     return ZImagePipeline(
         transformer=ZImageTransformer2DModel(
             in_channels=4, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=8,
-            axes_dims=[8, 4, 4], axes_lens=[1024, 32, 32],
+            axes_dims=[8, 4, 4], axes_lens=[1024, 64, 64],
         ),
         scheduler=_flow(), vae=_kl(shift_factor=0.1), text_encoder=Qwen3Model(_qwen3()), tokenizer=bytes_tokenizer(),
     )  # fmt: skip
