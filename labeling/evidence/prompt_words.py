@@ -49,7 +49,7 @@ def in_words(picture: ImageEvidenceInput, places: int) -> ImageEvidenceInput:
     require_inside(picture.image_id, picture.words, places)
     segments = [(run.word, _mask(run, places)) for run in picture.words if run.word is not None]
     asked = tuple(sorted({word for word, _ in segments}))
-    return replace(picture, size=(1, places), asked=asked, segments=segments)
+    return replace(picture, size=(1, places), asked=asked, segments=segments, pooled=None)
 
 
 def read_words(images: pa.Table, places: int) -> ConceptMaps:

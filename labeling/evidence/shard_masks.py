@@ -17,6 +17,20 @@ from gazetteer.labeling.evidence.pooling import Grid, cell_areas, pool_masks
 
 
 @dataclass(frozen=True)
+class PooledSegments:
+    """What evidence needs of one picture's masks, which can then be given up.
+
+    Attributes:
+        concepts: of every segment, [S]; the unions are of those that occur, in sorted order.
+        segments, unions: per grid, pixels per cell [S or U, h * w], in the narrowest integers that hold them.
+    """
+
+    concepts: tuple[str, ...]
+    segments: dict[Grid, NDArray[np.unsignedinteger]]
+    unions: dict[Grid, NDArray[np.unsignedinteger]]
+
+
+@dataclass(frozen=True)
 class ImageEvidenceInput:
     """What one image contributes.
 
@@ -28,6 +42,7 @@ class ImageEvidenceInput:
         segments: (concept, bool mask [H, W]) for every segment.
         codes: the sparse code of every site.
         words: of the prompt, where sites listen to the text stream.
+        pooled: in the place of `segments`, which are then empty, what was kept of them for the grids of `codes`.
     """
 
     image_id: str
@@ -37,6 +52,7 @@ class ImageEvidenceInput:
     segments: list[tuple[str, NDArray[np.bool_]]]
     codes: dict[Site, SparseMap]
     words: tuple[PromptWord, ...] = ()
+    pooled: PooledSegments | None = None
 
 
 @dataclass(frozen=True)
@@ -88,38 +104,54 @@ def _mask_matrix(counts: NDArray[np.int64], image: NDArray[np.int64], images: in
     return sp.csc_array((counts[mask, cell], (image[mask] * cells + cell, mask)), shape=(images * cells, len(counts)))
 
 
+def pool_segments(picture: ImageEvidenceInput, grids: Sequence[Grid]) -> PooledSegments:
+    """Pool every segment of a picture, and the union of those of each concept, to all grids.
+
+    Raises:
+        InputError: a mask of another size than the picture.
+    """
+    for _, mask in picture.segments:
+        if mask.shape != tuple(picture.size):
+            raise InputError(f"A mask of {picture.image_id} is {mask.shape}, but the picture is {picture.size}.")
+    names = tuple(concept for concept, _ in picture.segments)
+    if not names:
+        none = {g: np.zeros((0, g[0] * g[1]), np.uint8) for g in grids}
+        return PooledSegments((), none, none)
+    masks = np.stack([np.asarray(mask, np.bool_) for _, mask in picture.segments])
+    labels = np.array(names)
+    unions = np.stack([masks[labels == concept].any(axis=0) for concept in sorted(set(names))])
+    segments, united = (
+        {g: counts.astype(np.min_scalar_type(int(counts.max()))) for g, counts in pool_masks(stack, grids).items()}
+        for stack in (masks, unions)
+    )
+    return PooledSegments(names, segments, united)
+
+
 def read_masks(images: Sequence[ImageEvidenceInput], grids: Sequence[Grid]) -> ShardMasks:
     """Pool every segment and every union of the shard once for all grids."""
-    names = {c for picture in images for c in picture.asked} | {c for picture in images for c, _ in picture.segments}
-    concepts = tuple(sorted(names))
+    parts = [pool_segments(picture, grids) if picture.pooled is None else picture.pooled for picture in images]
+    concepts = tuple(sorted({name for p, own in zip(images, parts, strict=True) for name in (*p.asked, *own.concepts)}))
     index = {name: number for number, name in enumerate(concepts)}
     asked = np.zeros((len(images), len(concepts)), np.bool_)
     present = np.zeros_like(asked)
     owners: list[tuple[int, int]] = []  # (image, union) of every segment
     unions: list[tuple[int, int]] = []  # (image, concept) of every union
-    pooled: dict[str, list[dict[Grid, NDArray[np.int64]]]] = {"segments": [], "unions": []}
-    for i, picture in enumerate(images):
+    for i, (picture, pooled) in enumerate(zip(images, parts, strict=True)):
         asked[i, [index[c] for c in picture.asked]] = True
-        own = sorted({index[c] for c, _ in picture.segments})
+        own = sorted({index[c] for c in pooled.concepts})
         present[i, own] = True
         asked[i, own] = True
-        owners += [(i, len(unions) + own.index(index[c])) for c, _ in picture.segments]
+        owners += [(i, len(unions) + own.index(index[c])) for c in pooled.concepts]
         unions += [(i, c) for c in own]
-        for _, mask in picture.segments:
-            if mask.shape != tuple(picture.size):
-                raise InputError(f"A mask of {picture.image_id} is {mask.shape}, but the picture is {picture.size}.")
-        if picture.segments:
-            masks = np.stack([np.asarray(mask, np.bool_) for _, mask in picture.segments])
-            labels = np.array([index[c] for c, _ in picture.segments])
-            pooled["segments"].append(pool_masks(masks, grids))
-            pooled["unions"].append(pool_masks(np.stack([masks[labels == c].any(axis=0) for c in own]), grids))
     segment, union = (np.array(pairs, np.int64).reshape(-1, 2) for pairs in (owners, unions))
-    stacked = {
-        kind: {g: np.concatenate([np.zeros((0, g[0] * g[1]), np.int64), *(p[g] for p in parts)]) for g in grids}
-        for kind, parts in pooled.items()
-    }
     areas = {g: np.stack([cell_areas(picture.size, g) for picture in images]) for g in grids}
     return ShardMasks(
         concepts, asked, present, segment[:, 0], segment[:, 1], union[:, 0], union[:, 1],
-        stacked["segments"], stacked["unions"], areas,
+        {g: _stacked([part.segments[g] for part in parts], g) for g in grids},
+        {g: _stacked([part.unions[g] for part in parts], g) for g in grids}, areas,
     )  # fmt: skip
+
+
+def _stacked(parts: Sequence[NDArray[np.unsignedinteger]], grid: Grid) -> NDArray[np.int64]:
+    """The counts of all pictures one below the other, int64 [rows, h * w]."""
+    return np.concatenate([np.zeros((0, grid[0] * grid[1]), np.int64), *parts], dtype=np.int64)

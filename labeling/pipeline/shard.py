@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.given.open import given_split
 from gazetteer.data.inputs.prompts import Item, split_of
 from gazetteer.data.tables.codes import Moment
-from gazetteer.data.tables.images import encode_image
-from gazetteer.data.tables.masks import mask_to_struct
-from gazetteer.data.tables.words import PromptWord, rows_of_words
+from gazetteer.data.tables.words import PromptWord
 from gazetteer.diffusion.generate import Picture
-from gazetteer.diffusion.runtime.beside import begin
 from gazetteer.labeling.detect.protocol import Detection
-from gazetteer.labeling.evidence.counts import ImageEvidenceInput
 from gazetteer.labeling.segment.protocol import Mask
 
 
@@ -46,6 +41,7 @@ class LabelledPicture:
         replayed: taken over from another run with all that was found in it; only its codes are new.
         given: not generated, and its masks neither; `asked` and the segments are people's.
         words: of the prompt in the text stream; None where no site listens to it.
+        rows: of `segments`, when detections and masks were given up for them (`pipeline.finished.put_away`).
     """
 
     item: Item
@@ -56,6 +52,7 @@ class LabelledPicture:
     replayed: bool = False
     given: bool = False
     words: tuple[PromptWord, ...] | None = None
+    rows: list[dict[str, Any]] | None = None
 
     def split(self, heldout: float) -> str:
         """``discovery`` or ``heldout``: all pictures of one prompt on one side, given ones by themselves."""
@@ -82,45 +79,6 @@ class Unfinished:
     notes: tuple[str, ...] = ()
 
 
-Rows = tuple[Callable[[], dict[str, Any]], Callable[[], list[dict[str, Any]]]]
-"""What waits for a picture's row of `images`, and for those of `segments`."""
-
-
-def begin_rows(labelled: LabelledPicture, heldout: float) -> Rows:
-    """Write a picture as PNG and its masks as run lengths, beside what goes on."""
-    return begin(image_row, labelled, heldout), begin(segment_rows, labelled)
-
-
-def image_row(labelled: LabelledPicture, heldout: float) -> dict[str, Any]:
-    """The row of `images`."""
-    height, width = labelled.picture.image.shape[:2]
-    return {
-        "image_id": labelled.item.image_id,
-        "prompt": labelled.item.prompt,
-        "seed": labelled.item.seed,
-        "split": labelled.split(heldout),
-        "image": {"bytes": encode_image(labelled.picture.image), "path": f"{labelled.item.image_id}.png"},
-        "width": width,
-        "height": height,
-        "asked": list(labelled.asked),
-        "tokens_cut": labelled.picture.tokens_cut,
-        "words": None if labelled.words is None else rows_of_words(labelled.words),
-    }
-
-
-def evidence_input(labelled: LabelledPicture, heldout: float) -> ImageEvidenceInput:
-    """What evidence is counted from."""
-    return ImageEvidenceInput(
-        image_id=labelled.item.image_id,
-        split=labelled.split(heldout),
-        size=labelled.picture.image.shape[:2],
-        asked=labelled.asked,
-        segments=[(d.concept, m.mask) for d, m in _pairs(labelled)],
-        codes=labelled.picture.codes,
-        words=labelled.words or (),
-    )
-
-
 def drawn(batch: Sequence[LabelledPicture], failures: list[dict[str, Any]]) -> list[LabelledPicture]:
     """Those pictures that show what the model drew; those that its safety checker blacked out become failures."""
     failures += [
@@ -138,27 +96,6 @@ def id_of(item_or_picture: Any) -> str:
     """The picture's id, of an item or of a picture on its way."""
     item = item_or_picture.item if isinstance(item_or_picture, LabelledPicture) else item_or_picture
     return str(item.image_id)
-
-
-def _pairs(labelled: LabelledPicture) -> list[tuple[Detection, Mask]]:
-    """Detections with a mask; a box in which the segmenter found nothing is no segment."""
-    return [(d, m) for d, m in zip(labelled.detections, labelled.masks, strict=True) if m.mask.any()]
-
-
-def segment_rows(labelled: LabelledPicture) -> list[dict[str, Any]]:
-    """The rows of `segments`."""
-    return [
-        {
-            "image_id": labelled.item.image_id,
-            "concept": detection.concept,
-            "score": detection.score,
-            "box": list(detection.box),
-            "area": int(np.count_nonzero(mask.mask)),
-            "predicted_iou": mask.predicted_iou,
-            "mask": mask_to_struct(mask.mask),
-        }
-        for detection, mask in _pairs(labelled)
-    ]
 
 
 def failure_row(stage: str, item: str, error: Exception, attempts: int) -> dict[str, Any]:

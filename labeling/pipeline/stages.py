@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -30,18 +32,16 @@ from gazetteer.labeling.detect.protocol import Detector
 from gazetteer.labeling.evidence.counts import build_evidence
 from gazetteer.labeling.evidence.prompt_words import prompt_words
 from gazetteer.labeling.pipeline.config import STAGES, StageConfig
+from gazetteer.labeling.pipeline.finished import Closing, Finished, finished, put_away
 from gazetteer.labeling.pipeline.given import given_pictures
 from gazetteer.labeling.pipeline.notes import overheard
 from gazetteer.labeling.pipeline.reuse import BasePictures
 from gazetteer.labeling.pipeline.sae_check import SaeCheck
 from gazetteer.labeling.pipeline.shard import (
     LabelledPicture,
-    Rows,
     ShardResult,
     Unfinished,
-    begin_rows,
     drawn,
-    evidence_input,
     failure_row,
     id_of,
 )
@@ -142,52 +142,50 @@ class Stages:
             explained = given.explained
         else:
             todo, failures, clock, moments, explained = given, [], _Clock({}), self.generator.moments, {}
-        done: list[LabelledPicture] = []
-        rows: list[Rows] = []
+        whole = "evidence" in self.stages
+        # Beside the models, which go on with the next batch.
+        closing: Closing[Any] = Closing(partial(finished, heldout=self.config.heldout) if whole else put_away)
         for start in range(0, len(todo), self.config.batch_size):
-            batch: Sequence[Any] = todo[start : start + self.config.batch_size]
+            # Copies: what is added to these pictures must not stay with those given.
+            batch: Sequence[Any] = [copy(given_one) for given_one in todo[start : start + self.config.batch_size]]
             for stage in self.stages:
                 if stage == "detect":
                     batch = self._each("tag", batch, self._tag, clock, failures)
+                if stage == "segment":  # before there are new masks, those of the batch before must be gone
+                    with clock.stage("evidence"):
+                        closing.done()
                 if stage != "evidence":
                     batch = self._each(stage, batch, getattr(self, f"_{stage}"), clock, failures)
                 if stage == "generate":
                     batch = drawn(batch, failures)
                     if self._check.open and batch:
                         explained = self._check.close()
-            done += batch
-            if "evidence" in self.stages:  # while the models go on with the next ones
-                rows += [begin_rows(labelled, self.config.heldout) for labelled in batch]
-        if "evidence" not in self.stages:
-            return Unfinished(done, failures, clock.seconds, moments, explained)
+            with clock.stage("evidence"):
+                closing.take(batch)
         with clock.stage("evidence"):
-            tables = self._tables(done, rows, failures, moments)
-        counts = {"images": len(done), "segments": tables["segments"].num_rows, "failures": len(failures)}
-        counts["features_cut"] = sum(code.cut for labelled in done for code in labelled.picture.codes.values())
+            through = closing.done()
+        if not whole:
+            return Unfinished(through, failures, clock.seconds, moments, explained)
+        with clock.stage("evidence"):
+            tables = self._tables(through, failures, moments)
+        counts = {"images": len(through), "segments": tables["segments"].num_rows, "failures": len(failures)}
+        counts["features_cut"] = sum(code.cut for picture in through for code in picture.evidence.codes.values())
         if self.reuse:
-            counts["replayed"] = sum(labelled.replayed for labelled in done)
+            counts["replayed"] = sum(picture.replayed for picture in through)
         return ShardResult(tables, clock.seconds, counts, explained)
 
     def _tables(
-        self,
-        done: list[LabelledPicture],
-        rows: Sequence[Rows],
-        failures: list[dict[str, Any]],
-        moments: dict[Site, Moment],
+        self, done: Sequence[Finished], failures: list[dict[str, Any]], moments: dict[Site, Moment]
     ) -> dict[str, pa.Table]:
-        inputs = [evidence_input(labelled, self.config.heldout) for labelled in done]
+        inputs = [picture.evidence for picture in done]
         # Stages done apart find failures in another order than stages done together.
         failed = sorted(failures, key=lambda row: row["item"])
         base = self.vocabulary.base if self.given is None else self.given.base
-        codes = codes_table(
-            [labelled.item.image_id for labelled in done], [labelled.picture.codes for labelled in done], moments
-        )
-        evidence = build_evidence(inputs, base, self.config.evidence)
         return {
-            "images": pa.Table.from_pylist([image() for image, _ in rows], schema=IMAGES),
-            "codes": codes,
-            "segments": pa.Table.from_pylist([row for _, segments in rows for row in segments()], schema=SEGMENTS),
-            "evidence": evidence,
+            "images": pa.Table.from_pylist([picture.image for picture in done], schema=IMAGES),
+            "codes": codes_table([own.image_id for own in inputs], [own.codes for own in inputs], moments),
+            "segments": pa.Table.from_pylist([row for picture in done for row in picture.segments], schema=SEGMENTS),
+            "evidence": build_evidence(inputs, base, self.config.evidence),
             "failures": pa.Table.from_pylist(failed, schema=FAILURES),
         }
 
