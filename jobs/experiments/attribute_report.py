@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gazetteer.attribution.edits.method_names import FEATURES
 from gazetteer.data.core.files.atomic import replace_file
 from gazetteer.data.core.terminal import print_table
 from gazetteer.jobs.experiments.attribute_table import evaluation_table, shared_prompts
@@ -25,6 +26,11 @@ _GOALS = (
     ("amplify", "shown where the intact model missed it"),
     ("amplify_styles", "styles of the picture, shown where the intact model missed them"),
 )
+_DOSES = (
+    ("", False, "fraction of the scope's weights"),
+    ("-features", True, "fraction of the features; of sae_negative the multiple"),
+)
+"""Plots of doses: name, whether of ways to erase through features, what their doses are."""
 _SHOWN = ("target", "classifier", "others", "distance")
 
 
@@ -123,6 +129,8 @@ def print_edit(result: Mapping[str, Any]) -> None:
         print(
             f"this dose of {method} to {result['goal']} {result['kind']} was not chosen by an evaluation of this model"
         )
+    if result["too_strong"]:
+        print(f"no dose of {method} that was evaluated keeps 90 % of the others; this is the gentlest of them")
     if result["said"]:
         print(f"{result['said']}; {result['rounding']}")
     print(f"edit: {result['edit']}")
@@ -170,9 +178,11 @@ def evaluation_plots(result: Mapping[str, Any]) -> dict[str, Figure]:
         methods = result.get(goal) or {}
         for name in ("target", "others"):
             lines = {m: _line(f["curve"], name) for m, f in methods.items() if f.get("curve")}
-            if lines := {method: line for method, line in lines.items() if line}:
-                title = f"{goal}: {name} by fraction of weights (choosing half)"
-                made[f"{goal}-{name}.svg"] = curves(title, lines, "fraction of the scope's weights", name)
+            for of, through_features, label in _DOSES:
+                own = {m: line for m, line in lines.items() if line and (m in FEATURES) == through_features}
+                if own:
+                    title = f"{goal}: {name} by dose (choosing half)"
+                    made[f"{goal}{of}-{name}.svg"] = curves(title, own, label, name, logarithmic=True)
         for method, figures in methods.items():
             if "interference" in figures:
                 title = f"{goal} by {method}: others found, edited / intact (row: edited concept; grey: under {FEWEST})"

@@ -20,15 +20,21 @@ GREY, BLUE = "#bbbbbb", "#cfe3ff"
 MOST = 1.1
 """The highest value that curves show; what is more is drawn there."""
 _LEAST_SHOWN = 0.005
+_BESIDE = 1.06
+"""From line to line of a logarithmic scale, that their bars are told apart."""
 Point = tuple[float, float, float, float]
 """x, value, low, high."""
 
 
-def curves(title: str, lines: Mapping[str, Sequence[Point]], x_label: str, y_label: str) -> Figure:
-    """Lines over evenly spaced x values (a fraction's scale is logarithmic), values 0..1 (more is cut off), with bars.
+def curves(
+    title: str, lines: Mapping[str, Sequence[Point]], x_label: str, y_label: str, *, logarithmic: bool = False
+) -> Figure:
+    """Lines with bars, values 0..1 (more is cut off).
 
     Args:
         lines: by name the points of each, in any order.
+        logarithmic: x values, above 0, lie where they are on a logarithmic scale, lines a little beside one another;
+            else they are evenly spaced.
     """
     xs = sorted({point[0] for line in lines.values() for point in line})
     place = {x: nth for nth, x in enumerate(xs)}
@@ -36,11 +42,17 @@ def curves(title: str, lines: Mapping[str, Sequence[Point]], x_label: str, y_lab
     for nth, (name, line) in enumerate(lines.items()):
         points = sorted(line)
         value, low, high = (np.clip([p[i] for p in points], 0.0, MOST) for i in (1, 2, 3))
+        beside = _BESIDE ** (nth - (len(lines) - 1) / 2)
         axes.errorbar(
-            [place[p[0]] for p in points], value, yerr=[np.maximum(value - low, 0.0), np.maximum(high - value, 0.0)],
+            [p[0] * beside if logarithmic else place[p[0]] for p in points],
+            value, yerr=[np.maximum(value - low, 0.0), np.maximum(high - value, 0.0)],
             label=name, color=COLOURS[nth % len(COLOURS)], marker=".", elinewidth=3, ecolor=f"{COLOURS[nth % 10]}59",
         )  # fmt: skip
-    axes.set_xticks(range(len(xs)), [f"{x:g}" for x in xs])
+    if logarithmic:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+    else:
+        axes.set_xticks(range(len(xs)), [f"{x:g}" for x in xs])
     axes.set_ylim(-0.02, MOST)
     axes.grid(axis="y", color="#dddddd")
     axes.set(xlabel=x_label, ylabel=y_label)

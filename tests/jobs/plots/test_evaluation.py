@@ -81,6 +81,17 @@ def test_curves_are_drawn_in_order_with_their_intervals() -> None:
     assert figure.get_suptitle() == "dose <response>"
 
 
+def test_doses_lie_where_they_are_on_a_logarithmic_scale() -> None:
+    line = [(0.1, 0.0, 0.0, 0.25), (0.00033, 1.0, 0.9, 1.0), (0.01, 0.5, 0.4, 0.6)]
+    figure = curves("dose", {"cad": line}, "fraction", "target", logarithmic=True)
+    assert drawn(figure) == {"cad": [(0.00033, 1.0), (0.01, 0.5), (0.1, 0.0)]}
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "log"
+    assert axes.xaxis.get_major_formatter()(0.001) == "0.001"
+    both = drawn(curves("dose", {"cad": line, "steps": line}, "fraction", "target", logarithmic=True))
+    assert both["cad"][0][0] < 0.00033 < both["steps"][0][0] < 0.00036
+
+
 def test_bars_are_stacked_from_the_left() -> None:
     axes = bars("where", {"dog": {"ff": 0.25, "conv": 0.5}, "cat": {"conv": 1.0}}).axes[0]
     found = [(round(bar.get_y() + 0.4), bar.get_x(), bar.get_width()) for bar in axes.patches if bar.get_width()]
