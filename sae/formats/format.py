@@ -20,8 +20,8 @@ OF_UNET = "unet."
 
 _UNET = ("down_blocks", "mid_block", "up_blocks")
 _LISTS = ("transformer_blocks", "single_transformer_blocks", "layers", "blocks")
-_BLOCK = re.compile(rf"(?:mid_block|(?:{'|'.join((*_UNET, *_LISTS))})\.\d+)(?:\.\w+)*")
-"""The blocks of every denoiser that can be listened to, and parts of them."""
+_BLOCK = re.compile(rf"(?:mid_block|(?:{'|'.join((*_UNET, *_LISTS))})\.\d+)(?:\.(?:\d+|[A-Za-z_]\w*))*")
+"""The blocks of every denoiser that can be listened to, and parts of them, each a number or a name."""
 
 ReadConfig = Callable[[Path], dict[str, Any]]
 ReadParts = Callable[[Path, Mapping[str, Any]], Folded]

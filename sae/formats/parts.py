@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.sae.formats.restricted import unreadable
 
 MOST_ACTIVE = 256
 """Features that one vector may use where the formula has no k (ReLU, JumpReLU, gated): the largest so many."""
@@ -38,6 +39,15 @@ class Folded:
     threshold: Tensor | None = None
     output_bias: Tensor | None = None
     more: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a bias of another size, which sums would stretch to the right one or a zero hide."""
+        named = {name: getattr(self, name) for name in ("encoder", "decoder", "bias", "latent_bias")}
+        optional = {"threshold": self.threshold, "output_bias": self.output_bias}
+        named |= {name: value for name, value in optional.items() if value is not None}
+        expect_numbers(**named, **self.more)
+        expect_sizes(len(self.encoder), latent_bias=self.latent_bias)
+        expect_sizes(self.decoder.shape[1], bias=self.bias if self.output_bias is None else self.output_bias)
 
     def of_transcoder(self) -> Folded:
         """Of one whose b belongs to what it writes, and that subtracts nothing from what it reads."""
@@ -73,6 +83,23 @@ class Folded:
         return {name: value.contiguous() for name, value in tensors.items()}
 
 
+def expect_numbers(**tensors: Tensor) -> None:
+    """ValueError for a tensor that does not hold floating-point numbers one after the other."""
+    for name, value in tensors.items():
+        kind = unreadable(value)
+        if kind or not value.is_floating_point():
+            raise ValueError(
+                f"its {name} is {kind or value.dtype}, and plain tensors of floating-point numbers are read"
+            )
+
+
+def expect_sizes(size: int, **vectors: Tensor) -> None:
+    """ValueError for a vector of another size."""
+    for name, value in vectors.items():
+        if list(value.shape) != [size]:
+            raise ValueError(f"its {name} is {list(value.shape)} where it needs to be [{size}]")
+
+
 def gated(encoder: Tensor, decoder: Tensor, bias: Tensor, gate: Tensor, magnitude: Tensor, log_scale: Tensor) -> Folded:
     """A gated autoencoder (Rajamanoharan et al. 2024, eq. 6–7) as the JumpReLU that it is.
 
@@ -82,6 +109,7 @@ def gated(encoder: Tensor, decoder: Tensor, bias: Tensor, gate: Tensor, magnitud
     Args:
         encoder, decoder: [n, d]. bias: [d]. gate, magnitude, log_scale: [n], b_gate, b_mag and r.
     """
+    expect_sizes(len(encoder), gate=gate, magnitude=magnitude, log_scale=log_scale)
     scale = log_scale.exp()
     threshold = (magnitude - scale * gate).clamp_min(0)
     return Folded(encoder * scale[:, None], decoder, bias, magnitude, threshold)

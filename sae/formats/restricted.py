@@ -62,6 +62,26 @@ def in_float32(tensors: Mapping[str, Tensor]) -> Tensors:
     return Tensors({name: value.float() if value.is_floating_point() else value for name, value in tensors.items()})
 
 
+def unreadable(value: Tensor, meta: bool = False) -> str:
+    """What a tensor is, where it does not hold its numbers one after the other; empty for a plain one.
+
+    meta: whether one without content is expected.
+    """
+    if value.is_nested or value.is_quantized:
+        return "nested" if value.is_nested else "quantised"
+    if value.layout != torch.strided:
+        return str(value.layout).removeprefix("torch.")
+    return "without content (on the meta device)" if value.device.type == "meta" and not meta else ""
+
+
+def _expect_plain(content: Any, path: Path, meta: bool) -> None:
+    """InputError for a tensor of a dictionary, or of one within it, that is not plain."""
+    for name, value in content.items() if isinstance(content, dict) else ():
+        if isinstance(value, Tensor) and (kind := unreadable(value, meta)):
+            raise InputError(f"{path}: {name} is {kind}, and only plain tensors are read.")
+        _expect_plain(value, path, meta)
+
+
 class Empty:
     """What stands for an object of another project's class: the values it was stored with, and no behaviour."""
 
@@ -81,14 +101,16 @@ def unpickled(path: Path, shapes_only: bool = False, skip: int = 0, classes: Col
             no code of theirs is looked for or run.
 
     Raises:
-        InputError: it is damaged, or holds anything else.
+        InputError: it is damaged, or holds anything else, tensors that are nested or have no content among it.
     """
     try:
         source: Any = io.BytesIO(path.read_bytes()[skip:]) if skip else path
         with torch.serialization.safe_globals([stand_in(name) for name in classes]):
-            return torch.load(source, map_location="meta" if shapes_only else "cpu", weights_only=True)
+            content = torch.load(source, map_location="meta" if shapes_only else "cpu", weights_only=True)
     except Exception as error:  # a damaged file makes that loader fail in any way, and nothing of ours runs in it
         raise InputError(f"{path} is damaged, or holds more than plain tensors; it was not loaded.") from error
+    _expect_plain(content, path, shapes_only)
+    return content
 
 
 def state_dict(content: Any, path: Path, *keys: str) -> Tensors:

@@ -59,8 +59,10 @@ class SitePattern:
         )
 
     def within(self, other: SitePattern) -> bool:
-        """Whether this pattern says at least as much as `other` of every column."""
-        return all(_says(getattr(self, field.name)) >= _says(getattr(other, field.name)) for field in fields(self))
+        """Whether every site that this pattern matches is one of `other`'s."""
+        columns = [(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)[1:]]
+        # a star of this block's stands for anything, which only a star of the other's takes
+        return _like(other.block, self.block) and all(theirs in (ANY, own) for own, theirs in columns)
 
 
 def chosen(patterns: Iterable[str], sites: Sequence[Site]) -> tuple[dict[Site, str], list[str]]:
@@ -128,9 +130,3 @@ def _moment(value: str, text: str) -> str:
 
 def _like(pattern: str, block: str) -> bool:
     return re.fullmatch(".*".join(map(re.escape, pattern.split(ANY))), block) is not None
-
-
-def _says(value: str) -> tuple[int, int]:
-    """How much a column says: nothing, a part with so many letters, or all."""
-    letters = len(value.replace(ANY, ""))
-    return (0 if not letters else 2 if ANY not in value else 1), letters if ANY in value else 0

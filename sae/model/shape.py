@@ -97,6 +97,8 @@ class SAEConfig:
             raise InputError("Only a transcoder writes another width than it reads, or has a bias for that alone.")
         if self.writes < 1 or self.time_dim < 0 or self.time_dim % 2:
             raise InputError(f"d_out must be at least 1 and time_dim even, not {self.d_out} and {self.time_dim}.")
+        if isinstance(self.time_scale, bool) or not 0 < self.time_scale < float("inf"):
+            raise InputError(f"An SAE's time_scale must be a positive number, not {self.time_scale!r}.")
         if self.batch_topk and self.free:
             raise InputError(f"An SAE is either batch_topk or {self.activation}.")
         if self.max_k is not None and not (self.batch_topk and self.k <= self.max_k <= self.n):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,15 +24,27 @@ def places(saes: SaeSource, sites: Iterable[Site]) -> dict[Site, Path | str]:
     """Where the autoencoder of each site is, or should be; sites that no pattern matches are left out.
 
     Raises:
-        InputError: a pattern that cannot be read, or two that are equally specific for a site.
+        InputError: a pattern that cannot be read, two of which neither is more specific for a site, or an address or
+            ``~`` in the place of a folder.
     """
     wanted = sorted(set(sites))
+    for name in saes.values() if isinstance(saes, Mapping) else [saes]:
+        _expect_place(str(name))
     if not isinstance(saes, Mapping):
         return {site: Path(saes) / site.slug for site in wanted}
     nothing = next((pattern for pattern, name in saes.items() if not str(name).strip()), None)
     if nothing is not None:
         raise InputError(f"saes: the pattern {nothing!r} names nothing; accepted: a folder, a file or a hub id.")
     return {site: _served(saes[pattern], site) for site, pattern in chosen(saes, wanted)[0].items()}
+
+
+def _expect_place(name: str) -> None:
+    """InputError for what neither names a place here nor a repository of the hub."""
+    if Path(name).exists() or not re.match(r"~|\w+:/", name):
+        return
+    if name.startswith("~"):
+        raise InputError(f"saes: ~ is not expanded in {name}; write the whole path, {os.path.expanduser(name)}.")
+    raise InputError(f"saes: {name} is an address; accepted: a folder, a file or a hub id (owner/repository).")
 
 
 def _served(name: str, site: Site) -> Path | str:

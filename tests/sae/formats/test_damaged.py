@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -219,3 +220,50 @@ def test_json_nested_too_deep_gets_a_sentence(tmp_path: Path, name: str) -> None
     path.write_bytes(deep)
     with pytest.raises(InputError, match=str(path)):
         load_pretrained(tmp_path / "sae")
+
+
+CHANGED: dict[str, Callable[[Tensor], Tensor]] = {
+    "meta": lambda value: value.to("meta"),
+    "nested": lambda value: torch.nested.nested_tensor([value, value]),
+    "sparse": lambda value: value.to_sparse(),
+    "no dimension": lambda value: value.sum(),
+    "empty": lambda value: value[:0],
+    "bool": lambda value: value > 0,
+    "zeros of another size": lambda value: torch.zeros(3, *value.shape[1:]),
+}
+PICKLED = [name for name, (_, file) in WRITERS.items() if not file.endswith("safetensors")]
+
+
+@pytest.mark.filterwarnings("ignore:.*(nested|sparse|0-D)")
+@pytest.mark.parametrize("changed", CHANGED)
+@pytest.mark.parametrize("name", PICKLED)
+def test_tensors_that_are_no_plain_ones_of_the_right_size_are_refused(name: str, changed: str, tmp_path: Path) -> None:
+    """Each alone: sums would stretch a bias of one value, and one of zeros counts as none."""
+    write, file = WRITERS[name]
+    write(tmp_path / "sae")
+    content = (tmp_path / "sae" / file).read_bytes()
+    head = content[: content.find(b"\n") + 1] if name == "saev" else b""
+    stored = unpickled(
+        tmp_path / "sae" / file, skip=len(head), classes=("vit_prisma.sae.config.VisionModelSAERunnerConfig",)
+    )
+    inner = stored.get("state_dict", stored)
+    biases = [key for key, value in inner.items() if value.ndim == 1 and len(value) > 1 and "time" not in key][:2]
+    for key in (largest_two(inner)[0], *biases):
+        (tmp_path / "sae" / file).write_bytes(content)
+
+        def change(tensors: dict[str, Tensor], key: str = key) -> None:
+            tensors[key] = CHANGED[changed](tensors[key])
+
+        rewritten(tmp_path / "sae" / file, change)
+        with pytest.raises(InputError, match=re.escape(str(tmp_path / "sae"))) as refused:
+            load_pretrained(tmp_path / "sae")
+        assert "\n" not in str(refused.value), key
+
+
+@pytest.mark.parametrize("scale", [0, -1.0, "a", True])
+def test_a_scale_of_time_that_divides_nothing_is_refused(scale: object, tmp_path: Path) -> None:
+    random_sae(6, 12, 3).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"time_scale": scale}))
+    with pytest.raises(InputError, match="time_scale"):
+        load_pretrained(tmp_path)

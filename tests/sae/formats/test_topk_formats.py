@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
+from gazetteer.sae.formats.format import hook_block
 from gazetteer.sae.model.checkpoint import load_pretrained, load_site_saes
 from gazetteer.sae.model.files import read_config
 
@@ -232,6 +233,51 @@ def test_a_latent_bias_of_zeros_is_none(tmp_path: Path):
     sae, config = load_pretrained(tmp_path / "sae")
     assert sae.latent_bias is None
     assert not config["latent_bias"]
+
+
+PUBLISHED = "k10_hidden5120_auxk256_bs4096_lr0.0001"
+
+
+@pytest.mark.parametrize(
+    ("folder", "block"),
+    [
+        (f"unet.mid_block.attentions.0_{PUBLISHED}/final", "mid_block.attentions.0"),
+        (f"unet.up_blocks.0.attentions.1_{PUBLISHED}", "up_blocks.0.attentions.1"),
+        (f"down.2.1_{PUBLISHED}/final", "down_blocks.2.attentions.1"),
+        ("mid.0/final", "mid_block.attentions.0"),
+        ("up.0.1", "up_blocks.0.attentions.1"),
+        ("transformer_blocks.18_k16/final", "transformer_blocks.18"),
+        ("mid_block.attentions.0-cond-t1.00", None),
+        (f"setup.0.1_{PUBLISHED}/final", None),
+        ("mine_k10", None),
+        ("mid.0/two/final", None),
+    ],
+)
+def test_the_folder_of_an_unbox_names_its_block_where_it_clearly_is_one(tmp_path: Path, folder: str, block: str | None):
+    write_unbox(tmp_path / folder)
+    assert read_config(tmp_path / folder)["block"] == block
+    other, saes = Site("down_blocks.2.attentions.0", "cond", 1.0), {"*": str(tmp_path / folder)}
+    if block is None:
+        assert load_site_saes(saes, [other])
+        return
+    assert load_site_saes(saes, [dataclasses.replace(other, block=block)])
+    with pytest.raises(InputError, match=f"says that it was trained at {block}, not at down_blocks.2.attentions.0"):
+        load_site_saes(saes, [other])
+
+
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [
+        ("unet.mid_block.attentions.0_k10", None),
+        ("layers.5_k32", None),
+        (
+            "unet.up_blocks.1.attentions.1.transformer_blocks.0.attn2",
+            "up_blocks.1.attentions.1.transformer_blocks.0.attn2",
+        ),
+    ],
+)
+def test_a_suffix_is_no_part_of_a_block(name: str, block: str | None):
+    assert hook_block(name) == block
 
 
 def test_missing_tensors_are_named(tmp_path: Path):

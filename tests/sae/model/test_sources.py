@@ -75,7 +75,17 @@ def test_the_most_specific_pattern_serves_a_site() -> None:
     assert found[SITES[0]] == SITES[0].slug
 
 
-@pytest.mark.parametrize(("first", "second"), [(MID, "*-cond"), (MID, f"block={MID}"), ("*-cond", "*-t1.00")])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (MID, "*-cond"),
+        (MID, f"block={MID}"),
+        ("*-cond", "*-t1.00"),
+        ("up_blocks.*", "*.attentions.0"),
+        ("mid_block*-cond", "*.attentions.0"),
+        ("mid_block*", "*0-cond-t1.00"),
+    ],
+)
 def test_two_patterns_of_which_neither_says_more_are_refused(first: str, second: str) -> None:
     with pytest.raises(InputError, match=r"both match .* and neither is more specific; add one that says more"):
         chosen(["*", first, second], SITES)
@@ -142,3 +152,17 @@ def test_what_is_missing_is_named_with_where_it_was_looked_for(tmp_path: Path) -
     with pytest.raises(InputError, match=r"no SAE for 4 of 8 sites \(looked for .*sites/up_blocks.1.att"):
         load_site_saes({"mid*": one, "up*": sites}, SITES)
     assert unfinished_sites({"mid*": one, "up*": "some/hub"}, SITES) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("~/saes/one", r"~ is not expanded in ~/saes/one; write the whole path, /.*/saes/one"),
+        ("s3://bucket/sae", r"s3://bucket/sae is an address; accepted: a folder, a file or a hub id"),
+        ("https://host/sae", r"https://host/sae is an address; accepted: a folder, a file or a hub id"),
+    ],
+)
+def test_what_is_neither_here_nor_in_a_hub_is_told_what_is_accepted(place: str, said: str) -> None:
+    for saes in (place, {"*": place}):
+        with pytest.raises(InputError, match=said):
+            configs(saes, SITES[:1])
