@@ -10,9 +10,9 @@ from gazetteer.data.core.errors import InputError
 
 POOL = 160
 """Prompts painted by the full evaluation; edits are made from as many others."""
-EVALUATED = ("sha256:8ddbacdaba667dcbded4fdd01d30b51f8d4a74defcd02fd44c9dddfa4cbb4c7d", 10, 4.0)
-"""What doses were chosen on: the digest (`gazetteer.data.core.digests.digest_path`) of the text-to-image model, that of
-the plain landscapes, embedded before; sampler steps; guidance."""
+EVALUATED = ("sha256:b54eb6d5c5feada9ae4c9ba81c761dad88998f9daddd91b704aa21db5463eca6", 10, 6.0)
+"""What doses were chosen on: the digest (`gazetteer.data.core.digests.digest_path`) of the embedded text-to-image
+model; sampler steps; guidance."""
 KINDS = ("objects", "styles")
 """What a concept is: a thing (or an area), or the style of the whole picture."""
 
@@ -25,10 +25,12 @@ class Dose:
         taken: what the command takes.
         measured: whether the full evaluation chose it for all concepts of the kind together
             (docs/results/attribution.md); else it is that of the nearest of kin.
+        too_strong: whether even this one, the gentlest that was tried, did not keep the others.
     """
 
     taken: float
     measured: bool = True
+    too_strong: bool = False
 
 
 _STEPS = (0.003, 0.01, 0.03, 0.1)
@@ -39,34 +41,34 @@ _TRIED = {
     "sae_ablate": _FEATURES, "sae_replace": _FEATURES, "sae_negative": (1.0, 4.0, 16.0),
 }  # fmt: skip
 _OTHERWISE = (0.01, 0.05)
-_THROUGH_FEATURES = {
-    "sae_ablate": Dose(0.03, False), "sae_replace": Dose(0.03, False), "sae_negative": Dose(4.0, False),
-}  # fmt: skip
 
 DOSES: dict[tuple[str, str], dict[str, Dose]] = {
     ("erase", "objects"): {
-        "steps": Dose(0.1), "cad": Dose(0.05), "published": Dose(0.05, False), "live": Dose(0.01, False),
-        "contrast": Dose(0.05, False), "iterated": Dose(0.01, False), "repaired": Dose(0.05, False),
-        **_THROUGH_FEATURES,
+        "steps": Dose(0.01), "cad": Dose(0.00033, too_strong=True), "published": Dose(0.01), "live": Dose(0.01, False),
+        "contrast": Dose(0.01, False), "iterated": Dose(0.01, False), "repaired": Dose(0.00033),
+        "sae_ablate": Dose(0.03), "sae_replace": Dose(0.0033), "sae_negative": Dose(0.11),
     },
     ("erase", "styles"): {
         "steps": Dose(0.01), "cad": Dose(0.02), "published": Dose(0.01, False), "live": Dose(0.01, False),
         "contrast": Dose(0.01, False), "iterated": Dose(0.01, False), "repaired": Dose(0.02, False),
-        **_THROUGH_FEATURES,
+        "sae_ablate": Dose(0.03, False), "sae_replace": Dose(0.0033, False), "sae_negative": Dose(0.11, False),
     },
     ("amplify", "objects"): {
-        "steps": Dose(0.003), "cad": Dose(0.02), "contrast": Dose(0.01, False), "iterated": Dose(0.01, False),
+        "steps": Dose(0.001), "cad": Dose(0.00033, too_strong=True), "contrast": Dose(0.001, False),
+        "iterated": Dose(0.001, False),
     },
     ("amplify", "styles"): {
-        "steps": Dose(0.003, False), "cad": Dose(0.02, False), "contrast": Dose(0.01, False),
-        "iterated": Dose(0.01, False),
+        "steps": Dose(0.001, False), "cad": Dose(0.00033, False), "contrast": Dose(0.001, False),
+        "iterated": Dose(0.001, False),
     },
 }  # fmt: skip
 """By goal and kind the dose of every method that chooses one itself; the others take that of their `leader`, or all."""
 
 
 def tried(method: str) -> tuple[float, ...]:
-    """The doses of a method that the full evaluation tries, ascending; what `dose` gives is among them.
+    """The doses of a method that the full evaluation tries, ascending.
+
+    Where none keeps the others it tries a third and a ninth of the least beside them; what `dose` gives is one of all.
 
     Of the ways to erase through features see `gazetteer.attribution.features.erasing.FeatureErasers.erased`.
     """

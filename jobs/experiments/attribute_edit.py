@@ -81,8 +81,9 @@ def make_edit(
     Returns:
         ``edit``, ``weights``, ``asked`` and ``eligible`` (`Supply`; None where no score chooses), ``short``,
         everything of `config`, ``kind`` (objects or styles), ``measured`` (whether the evaluation chose this dose, on
-        this model so sampled), ``before`` and ``after`` (pictures of ``prompt``), ``sheet``; paths are empty without
-        pictures; ``computed_in``, ``said`` and ``rounding``, of the numbers.
+        this model so sampled), ``too_strong`` (whether no dose that it tried kept the others), ``before`` and ``after``
+        (pictures of ``prompt``), ``sheet``; paths are empty without pictures; ``computed_in``, ``said`` and
+        ``rounding``, of the numbers.
 
     Raises:
         InputError: an unknown concept, goal or method, a fraction that takes nothing, or an edit of the same name and
@@ -111,11 +112,12 @@ def make_edit(
     stored, rounding, said = studied.written(Delta(edit.changes, about))
     claim_folder(out)
     save_delta(stored, path)
+    measured = default.measured and fraction == default.taken and _evaluated_on(run)
     shown = [c for c in prompts.cases if c.half == REPORT and config.concept in c.named][: config.sheet]
     return {
         "edit": str(path), "weights": len(edit), "asked": supply and supply.asked,
         "eligible": supply and supply.eligible, **dataclasses.asdict(config), "kind": kind,
-        "measured": default.measured and fraction == default.taken and _evaluated_on(run),
+        "measured": measured, "too_strong": measured and default.too_strong,
         "computed_in": studied.computed_in, "said": said, "short": supply.short if supply else "",
         "rounding": str(rounding),
         **_pictures(run, prepared, edit, shown, path),

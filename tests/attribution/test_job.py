@@ -161,9 +161,12 @@ def test_an_edit_by_an_evaluated_method_comes_with_a_sheet_of_pictures(
     for guidance, measured in ((config.generation.guidance, True), (9.5, False)):
         monkeypatch.setattr(attribute_edit, "EVALUATED", (digest, steps, guidance))
         again = make_edit(config, methods, EditConfig("dog", sheet=0, pool=150), str(tmp_path / str(guidance)))
-        assert again["measured"] is measured
+        assert again["measured"] is measured and not again["too_strong"]
     print_edit(done)
-    assert Path(capsys.readouterr().out.splitlines()[-1].split()[-1]) == Path(done["after"])
+    said = capsys.readouterr().out
+    assert Path(said.splitlines()[-1].split()[-1]) == Path(done["after"]) and "keeps 90 %" not in said
+    print_edit({**again, "too_strong": True})
+    assert "no dose of steps that was evaluated keeps 90 % of the others" in capsys.readouterr().out
     much = make_edit(config, methods, EditConfig("dog", method="cad", fraction=0.9, sheet=0, pool=40), str(tmp_path))
     assert much["weights"] == much["eligible"] < much["asked"]
     print_edit(much)
