@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedPicture:
     """A picture's row of `images`, its rows of `segments`, and what evidence is counted from."""
 
     image: dict[str, Any]
@@ -57,7 +57,7 @@ class Closing(Generic[R]):
         return self._done
 
 
-def finished(labelled: LabelledPicture, heldout: float) -> Finished:
+def finished(labelled: LabelledPicture, heldout: float) -> FinishedPicture:
     """Write a picture as PNG, its masks as run lengths, and pool them to the grids of its codes.
 
     Raises:
@@ -75,7 +75,7 @@ def finished(labelled: LabelledPicture, heldout: float) -> Finished:
     )
     grids = sorted({(m.height, m.width) for site, m in given.codes.items() if site.stream != TEXT})
     evidence = replace(given, segments=[], pooled=pool_segments(given, grids))
-    return Finished(image_row(labelled, heldout), segment_rows(labelled), evidence, labelled.replayed)
+    return FinishedPicture(image_row(labelled, heldout), segment_rows(labelled), evidence, labelled.replayed)
 
 
 def put_away(labelled: LabelledPicture) -> LabelledPicture:

@@ -32,7 +32,7 @@ from gazetteer.labeling.detect.protocol import Detector
 from gazetteer.labeling.evidence.counts import build_evidence
 from gazetteer.labeling.evidence.prompt_words import prompt_words
 from gazetteer.labeling.pipeline.config import STAGES, StageConfig
-from gazetteer.labeling.pipeline.finished import Closing, Finished, finished, put_away
+from gazetteer.labeling.pipeline.finished import Closing, FinishedPicture, finished, put_away
 from gazetteer.labeling.pipeline.given import given_pictures
 from gazetteer.labeling.pipeline.notes import overheard
 from gazetteer.labeling.pipeline.reuse import BasePictures
@@ -175,7 +175,7 @@ class Stages:
         return ShardResult(tables, clock.seconds, counts, explained)
 
     def _tables(
-        self, done: Sequence[Finished], failures: list[dict[str, Any]], moments: dict[Site, Moment]
+        self, done: Sequence[FinishedPicture], failures: list[dict[str, Any]], moments: dict[Site, Moment]
     ) -> dict[str, pa.Table]:
         inputs = [picture.evidence for picture in done]
         # Stages done apart find failures in another order than stages done together.
