@@ -15,8 +15,9 @@ def detect_in_captions(
 ) -> list[list[Detection]]:
     """Boxes per picture, best first, ties by the order of the concepts and then by the box.
 
-    Each group of concepts is asked by itself. A detector suppresses boxes within one concept only, and a concept is
-    in one group, so nothing is lost or kept that one call would not have: only the captions differ.
+    Each group of concepts is asked by itself. Boxes are suppressed within one concept only, and a concept is in one
+    group; but where a box answers its best phrase alone (`gazetteer.labeling.detect.phrases.best_phrases`), the phrases
+    of one group compete for it, and those of different groups do not.
 
     Args:
         images: uint8 [H, W, 3] each.

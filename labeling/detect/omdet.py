@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gazetteer.labeling.detect.phrases import best_phrases, clean, concept_tokens, require_unlike, suppress
+from gazetteer.labeling.detect.phrases import best_pairs, clean, concept_tokens, require_unlike, suppress
 from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
 from gazetteer.labeling.detect.vocabulary_check import PHRASE
 from gazetteer.labeling.weights.batches import in_batches, pixel_values
@@ -38,7 +38,7 @@ def load_omdet(config: DetectorConfig) -> OmDetDetector:
 
 
 class OmDetDetector:
-    """A `Detector`: one call a picture with all its concepts, of which every query takes the best."""
+    """A `Detector`: one call a picture with all its concepts; a box may answer several of them."""
 
     def __init__(self, model: Any, tokenizer: Any, image_processor: Any, config: DetectorConfig) -> None:
         """model: an OmDetTurboForObjectDetection on its device."""
@@ -77,11 +77,8 @@ class OmDetDetector:
         results = []
         answers = out.decoder_class_logits.float().cpu(), out.decoder_coord_logits.float().cpu()
         for logits, boxes, size, own in zip(*answers, sizes, asked, strict=True):
-            spans = [(place,) for place in range(len(own))]
-            surviving = suppress(
-                best_phrases(logits, boxes, spans, (size[0], size[1]), self.config.box_threshold),
-                self.config.nms_iou,
-            )
+            scored = best_pairs(logits[:, : len(own)], boxes, (size[0], size[1]), self.config.box_threshold)
+            surviving = suppress(scored, self.config.nms_iou)
             rows = zip(surviving.scores.tolist(), surviving.boxes.tolist(), surviving.concepts.tolist(), strict=True)
             results.append([Detection(own[c], score, (b[0], b[1], b[2], b[3])) for score, b, c in rows])
         return results

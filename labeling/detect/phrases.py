@@ -144,7 +144,9 @@ def phrase_scores(logits: Tensor, spans: Sequence[Sequence[int]]) -> Tensor:
 def best_phrases(
     logits: Tensor, boxes: Tensor, spans: Sequence[Sequence[int]], size: tuple[int, int], threshold: float
 ) -> ScoredBoxes:
-    """Every query's best phrase, where it scores at least `threshold`.
+    """Every query's best phrase, where it scores at least `threshold`: a box answers one phrase.
+
+    So the authors of Grounding DINO and of OWLv2 read theirs; a phrase may lose a box to another one that is asked.
 
     logits: [queries, tokens]; boxes: [queries, 4] as (cx, cy, w, h) in 0..1; size: (height, width) in px
     of the picture, to which boxes are scaled and clipped. Empty boxes are dropped.
@@ -154,6 +156,23 @@ def best_phrases(
     scores, concepts = phrase_scores(logits, spans).max(1)
     centre, half = boxes.double()[:, :2], boxes.double()[:, 2:] / 2
     return above(scores, torch.cat([centre - half, centre + half], 1), concepts, size, threshold)[0]
+
+
+def best_pairs(logits: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float) -> ScoredBoxes:
+    """Every phrase at every query where it scores at least `threshold`: a box may answer several phrases.
+
+    So the authors of OmDet-Turbo read theirs: of all pairs the best count, as many as there are queries.
+
+    logits: [queries, phrases]; boxes, size: as in `best_phrases`.
+    """
+    import torch
+
+    queries, phrases = logits.shape
+    scores = logits.float().sigmoid().flatten()
+    best = scores.argsort(descending=True, stable=True)[:queries]
+    centre, half = boxes.double()[:, :2], boxes.double()[:, 2:] / 2
+    corners = torch.cat([centre - half, centre + half], 1)[best // phrases]
+    return above(scores[best], corners, best % phrases, size, threshold)[0]
 
 
 def above(

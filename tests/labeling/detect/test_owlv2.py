@@ -91,6 +91,18 @@ def test_the_scores_and_boxes_are_those_of_the_whole_model(folder: str) -> None:
         assert same, one
 
 
+def test_a_score_does_not_depend_on_the_others_but_each_box_answers_its_best_phrase_alone(folder: str) -> None:
+    """As the library reads it: asked with others, a phrase keeps those of its boxes that no other takes."""
+    made = detector(folder, box_threshold=0.0, nms_iou=1.0)
+    image, asked = pictures()[1], ["cat", "dog", "sky"]
+    (together,) = made.detect([image], [asked])
+    assert len({one.box for one in together}) == len(together)
+    alone = {concept: made.detect([image], [[concept]])[0] for concept in asked}
+    for concept in asked:
+        kept = [one for one in together if one.concept == concept]
+        assert all(one in alone[concept] for one in kept) and len(kept) < len(alone[concept])
+
+
 def test_detections_are_sorted_clipped_and_do_not_depend_on_the_batch(folder: str) -> None:
     together = detector(folder).detect(pictures(), ASKED)
     assert [len(one) > 0 for one in together] == [True, True, False, True]
