@@ -32,7 +32,7 @@ EMBEDDED = [
             published.write_flux_schnell, {"transformer_blocks": 19, "single_transformer_blocks": 38}, 3072,
             "flux-schnell", (100.0, 180.0),
         ),
-        (published.write_qwen_image, {"transformer_blocks": 60}, 3072, "", (0.0, 0.0)),
+        (published.write_qwen_image, {"transformer_blocks": 60}, 3072, "", (140.0, 260.0)),
     ],
     ids=["sd35-medium", "flux-schnell", "qwen-image"],
 )  # fmt: skip
@@ -48,14 +48,16 @@ def test_blocks_and_costs_follow_from_the_configurations(
     assert found[0] == Block(names[0], 64, 64, width, ("image", "text"))
     last_of_sd3 = preset == "sd35-medium"
     assert found[-1].streams == (("image",) if last_of_sd3 else ("image", "text"))
-    if not preset:
-        return
     (tmp_path / "prompts.csv").write_text("caption\na red house\n")
     asked = [f"model.path={folder}", f"prompts.path={tmp_path / 'prompts.csv'}", "images=1", *EMBEDDED]
-    done = in_process("plan", "--config", preset, "--json", "--set", *asked, f"saes={tmp_path}")
+    if not preset:
+        asked += ["generation.steps=50", "generation.guidance=4.0", "generation.height=1024", "generation.width=1024"]
+        asked += [f"generation.blocks=[{names[30]}]"]
+    own = ["--config", preset] if preset else []
+    done = in_process("plan", *own, "--json", "--set", *asked, f"saes={tmp_path}")
     assert done.returncode == 0, done.stderr
     counted = json.loads(done.stdout.splitlines()[-1])
-    generation = load_config(preset).generation
+    generation = load_config(preset or None, [] if preset else asked).generation
     branches = 2 if generation.guidance > 1 else 1
     assert counted["counts"]["denoiser_evaluations"] == generation.steps * branches
     each = counted["flops"]["generate"] / 1e12 / (generation.steps * branches)
