@@ -84,9 +84,8 @@ def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0)
             network, vae = (_part(kind, path, name, options) for name, kind in pair)
         name = "DDIMScheduler" if config.scheduler == "ddim" else parts["scheduler"]
         sampler = getattr(diffusers, name).from_pretrained(path, subfolder="scheduler", **options)
-        words = adapter.words(index)
         encoders = {part: kind for part, kind in parts.items() if part.startswith("text_encoder")}
-        texts = [_text(path, part, options, words, kind) for part, kind in encoders.items()]
+        texts = [_text(path, part, options, adapter.words(index), kind) for part, kind in encoders.items()]
         scale = adapter.scale(vae.config)
         rows, columns = adapter.latent_size(network.config, height, width, scale)
         sampler.set_timesteps(**adapter.timesteps(sampler, steps, network.config, (rows, columns)))
@@ -94,6 +93,7 @@ def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0)
         tokens = max((length for _, length in texts), default=77)
         evaluate = _evaluate_unet if adapter is UNET else _evaluate_transformer
         operations, grids, estimated = evaluate(adapter, network, latent, tokens)
+        decoding = count(lambda: vae.decode(adapter.decoded(latent)))
     except GazetteerError:
         raise
     except Exception as error:  # whatever is thrown at configurations that are not what is expected, or not here
@@ -113,12 +113,9 @@ def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0)
             adapter.check(network, port)
 
     return ModelCost(
-        denoiser=operations, text=sum(operations for operations, _ in texts),
-        decode=count(lambda: vae.decode(adapter.decoded(latent))),
+        denoiser=operations, text=sum(operations for operations, _ in texts), decode=decoding,
         calls=len(sampler.timesteps), height=rows * scale, width=columns * scale, words=tokens, blocks=grids,
-        find=find,
-        branches=lambda generation: adapter.evaluations(index, generation), check=check,
-        estimated=estimated,
+        find=find, branches=lambda generation: adapter.evaluations(index, generation), check=check, estimated=estimated,
     )  # fmt: skip
 
 
