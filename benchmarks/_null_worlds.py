@@ -133,8 +133,8 @@ def independent(random: np.random.Generator, pictures: int = 308, features: int 
     return made
 
 
-def duplicated(random: np.random.Generator) -> Simulated:
-    made = independent(random, features=12)
+def duplicated(random: np.random.Generator, pictures: int = 308) -> Simulated:
+    made = independent(random, pictures, features=12)
     made.fires = [fires for fires in made.fires for _ in range(10)]
     return made
 

@@ -5,7 +5,7 @@
 Each simulation makes pictures with concepts (a sky at the top of nearly all, a sea below the horizon of a third, boats
 on the sea, blobs elsewhere), looks, and features of one sort, and asks the whole trust rule about them:
 
-    independent   blobs and wide patches that know nothing of any concept (also at other numbers of pictures)
+    independent   blobs and wide patches that know nothing of any concept
     place         always the top, the bottom or a side of the frame
     company       random cells in every picture of the sea, in as many more where the sea is larger
     style         random cells in the pictures of a look that most suns share
@@ -14,6 +14,7 @@ on the sea, blobs elsewhere), looks, and features of one sort, and asks the whol
     holes         independent features, half of them everywhere, on given pictures of which up to 60 % is marked to be
                   ignored, from a side of the frame or at random cells
     bottom        the same, always from the bottom
+    sizes         all of these at other numbers of pictures, as NAME_PICTURES
     power         features that cover half of a concept in 5 to 40 of its pictures, and words of the open vocabulary
 
 For each: ``tested`` pairs; ``rejected`` by both nulls, so that the feature is said to know where the concept is;
@@ -68,6 +69,7 @@ FALSE: dict[str, tuple[Callable[..., Simulated], int | None, int]] = {
     "bottom": (bottom, None, 4),
 }
 SIZES = (40, 120, 1000)
+OPEN_SIZES = (400, 1600)
 POWER = (5, 10, 20, 40)
 
 
@@ -156,7 +158,10 @@ def main(argv: list[str] | None = None) -> int:
     result: dict[str, Any] = {}
     for name in arguments.only or [*FALSE, "sizes", "power"]:
         if name == "sizes":
-            result |= {f"independent_{n}": simulate("independent", 2, pictures=n) for n in SIZES}
+            result |= {
+                f"{false}_{n}": simulate(false, max(1, FALSE[false][2] // 2), pictures=n)
+                for false in FALSE for n in (OPEN_SIZES if false == "open" else SIZES)
+            }  # fmt: skip
         elif name == "power":
             result |= {"power": power(), "power_open": open_power()}
         else:
