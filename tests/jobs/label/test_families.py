@@ -142,11 +142,13 @@ def test_ddim_does_not_take_the_place_of_flow_matching(tmp_path: Path) -> None:
     assert done.returncode == 2
 
 
-def test_a_pipeline_that_does_not_say_whether_it_is_guided_is_steered_and_its_layout_predicted(tmp_path: Path) -> None:
-    folder = saved_dit("pixart_sigma", tmp_path / "model")
-    block = "transformer_blocks.1"
-    site = Site(block, "cond", 1.0)
-    SparseAutoencoder(SAEConfig(16, 64, 4)).initialise(0).save_pretrained(tmp_path / "saes" / site.slug, {"site": site})
+@pytest.mark.parametrize("family", ["pixart_sigma", "flux"])  # one that does not say whether it is guided
+def test_a_transformer_is_steered_and_its_layout_predicted(family: str, tmp_path: Path) -> None:
+    folder = saved_dit(family, tmp_path / "model")
+    block = "transformer_blocks.1" if family == "pixart_sigma" else "single_transformer_blocks.0"
+    site, width = Site(block, "cond", 1.0), blocks_of(ModelConfig(path=str(folder)))[-1].channels
+    sae = SparseAutoencoder(SAEConfig(width, 64, 4)).initialise(0)
+    sae.save_pretrained(tmp_path / "saes" / site.slug, {"site": site})
     asked = [*SETTINGS, f"model.path={folder}", f"generation.blocks=[{block}]", f"saes={tmp_path / 'saes'}"]
     run = str(tmp_path / "run")
     done = in_process("label", "--out", run, "--set", *asked, two_prompts(tmp_path), "detector.box_threshold=0.02")
