@@ -23,6 +23,7 @@ from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.steer import steer
 from gazetteer.diffusion.watch import Call
 from tests.support.models.dits import FAMILIES, tiny_dit
+from tests.support.models.plain_hooks import image_tokens
 
 TWO_CALLS = {"flux", "chroma", "flux2_klein", "qwen_image", "lumina2"}
 STILL = {"flux", "flux2"}
@@ -67,22 +68,8 @@ def grid(family: str) -> tuple[int, int]:
 def plain(
     family: str, words: list[int], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
 ) -> tuple[Tensor, Tensor]:
-    """Image tokens [batch, cells, channels] before and after the block of LAST, written out family by family.
-
-    words: of every prompt of the batch, for Lumina 2.
-    """
-    cells = grid(family)[0] * grid(family)[1]
-    if family in ("sd3", "flux", "qwen_image"):
-        return kwargs["hidden_states"], output[1]
-    if family in ("pixart_sigma", "sana", "hunyuan"):
-        return args[0] if args else kwargs["hidden_states"], output
-    if family == "z_image":
-        return args[0][:, :cells], output[:, :cells]
-    before = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-    if family == "lumina2":  # text comes first, and prompts are of different lengths
-        spans = [slice(length, length + cells) for length in words]
-        return tuple(torch.stack([row[s] for row, s in zip(one, spans, strict=True)]) for one in (before, output))  # type: ignore[return-value]
-    return before[:, -cells:], output[:, -cells:]
+    """Image tokens [batch, cells, channels] before and after the block of LAST; words: see `image_tokens`."""
+    return image_tokens(family, grid(family)[0] * grid(family)[1], words, args, kwargs, output)
 
 
 def listening(pipe: Any, family: str, heard: list[tuple[Tensor, Tensor]]) -> Any:

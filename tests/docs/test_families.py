@@ -15,15 +15,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.diffusion.generate import Generator
-from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.kept import run_config
 from gazetteer.jobs.config.schema import load_config
-from gazetteer.sae.model.checkpoint import load_site_saes
 from tests.support.models.deep import MODELS, UNETS, write_named
+from tests.support.models.plain_hooks import UNET, added_to_the_picture
 from tests.support.system.hub_cache import put_in_cache
 from tests.support.system.pages import Block, blocks_in
 from tests.support.system.running import ROOT, in_process
@@ -68,7 +66,7 @@ def test_a_screen_can_be_pasted(hub_id: str, tmp_path: Path, monkeypatch: pytest
             said = yaml.safe_load(Path(words[-1]).read_text())
             page["model"]["path"] = str(tmp_path / hub_id)  # which is there, and so a folder
             assert {name: said[name] for name in page} == page
-    check_tables(tmp_path / typed[-1][-1], middle)
+    check_tables(tmp_path / typed[-1][-1], hub_id, middle)
 
 
 @pytest.mark.parametrize("hub_id", WITH_PUBLISHED, ids=lambda hub_id: hub_id.split("/")[-1])
@@ -105,23 +103,42 @@ def own_file(commands: Block, lines: Block) -> list[list[str]]:
     return [first, ["gazetteer", "plan", "--config", first[-1], "--set", *taken]]
 
 
-def check_tables(folder: Path, block: str) -> None:
-    """The codes are what the run's autoencoder makes of what the block adds when the picture is drawn again."""
+def check_tables(folder: Path, hub_id: str, block: str) -> None:
+    """The codes are what the run's autoencoder, written out, makes of what a plain hook hears of the pipeline itself.
+
+    Of one picture, to spare time.
+    """
     run, config, (site,) = RunFolder(folder), run_config(folder), run_config(folder).generation.sites
     assert site.block == block and not run.check().problems and run.read_final("features").num_rows == 64
     rows = run.read_table("codes").to_pylist()
     images = {row["image_id"]: row for row in run.read_table("images").to_pylist()}
     assert len(rows) == len(images) == 2
-    sae = load_site_saes(str(config.saes), [site])[site]
-    made = Generator(load_pipeline(config.model), config.generation)
+    family = MODELS[hub_id][0] if hub_id in MODELS else UNET
     for row in rows[:1]:
-        seen: list[torch.Tensor] = []
-        image = images[row["image_id"]]
-        made.sample([image["prompt"]], [image["seed"]], lambda _, x, *__, seen=seen: seen.append(x[0]), decode=False)
-        expected = sae.encode(seen[0])
-        assert row["height"] * row["width"] == len(seen[0]) and row["k"] == 4
-        values = np.asarray(row["value"], np.float32).reshape(-1, 4)
-        np.testing.assert_allclose(values, expected.values.detach().numpy(), rtol=2e-3, atol=2e-3)
+        image, cells = images[row["image_id"]], row["height"] * row["width"]
+        update = added_to_the_picture(
+            config.model.path,
+            family,
+            block,
+            cells,
+            image["prompt"],
+            image["seed"],
+            config.generation.guidance,
+            (32, 32),
+        )
+        assert len(update) == cells and row["k"] == 4
+        preactivations = by_hand(Path(str(config.saes)) / site.slug, update)
+        value, feature = (np.asarray(row[name]).reshape(-1, 4) for name in ("value", "feature"))
+        expected = preactivations.topk(4, dim=1).values.clamp(min=0)
+        np.testing.assert_allclose(np.sort(value)[:, ::-1], expected.numpy(), rtol=2e-3, atol=2e-5)
+        own = preactivations.gather(1, torch.from_numpy(feature).long()).clamp(min=0)
+        np.testing.assert_allclose(value, np.where(value > 0, own.numpy(), 0), rtol=2e-3, atol=2e-5)
+
+
+def by_hand(folder: Path, vectors: torch.Tensor) -> torch.Tensor:
+    """What a TopK autoencoder picks from, W_enc (x - b): [vectors, features]."""
+    parts = {name: values.float() for name, values in load_file(next(folder.glob("*.safetensors"))).items()}
+    return (vectors - parts["bias"]) @ parts["encoder"].T
 
 
 def published() -> dict[str, dict[str, bytes]]:
