@@ -1,7 +1,8 @@
-"""How features are switched is chosen on features that the causal pass comes to last."""
+"""What a causal pass tries: on how many pictures a feature, and those last on which its settings are chosen."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,15 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.schemas import FEATURES, FINAL_TABLES, LABELS
-from gazetteer.jobs.experiments.causal.choose import best_of_concepts, features_to_try, tuning_features
+from gazetteer.jobs.config.schema import load_config
+from gazetteer.jobs.experiments.causal import measure
+from gazetteer.jobs.experiments.causal.choose import (
+    best_of_concepts,
+    features_to_try,
+    starts_of,
+    tuning_features,
+)
+from tests.labeling.interventions.test_causal import SMALL
 from tests.support.runs.runs import PROVENANCE, blank, parts
 
 UP, MID = Site("up_blocks.1.attentions.0", "cond", 0.5), Site("mid_block.attentions.0", "cond", 0.5)
@@ -64,3 +73,28 @@ def test_one_labelled_feature_is_enough_to_tune_on_and_none_is_said(tmp_path: Pa
     assert len(best_of_concepts(a_run(tmp_path / "one", many=1), 0)) == 1
     with pytest.raises(InputError, match="nothing to tune on"):
         best_of_concepts(a_run(tmp_path / "none", many=0), 0)
+
+
+def test_a_labelled_feature_may_take_several_times_what_suffices_without_noise(
+    scenes_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(scenes_run, run)
+    monkeypatch.setattr(measure, "images_needed", lambda power, share: 1)
+    tried = 0
+    for named in ([], ["causal.images=2"]):
+        config = load_config(None, [*SMALL, "executor=serial", *named])
+        with measure.CausalPass(config, str(run)) as causal:
+            every = len(starts_of(causal.folder, "heldout"))
+            assert causal.images == (2 if named else min(measure.POOL, every)) and every >= 2
+            assert len(causal.starts) == min(measure.POOL, every)  # those that can show the concept come first
+            site = config.generation.sites[0]
+            numbers = [switch.feature for switch in causal.switches(site, 0)]
+            monkeypatch.setattr(measure, "label_of", lambda folder, site, first=numbers[0]: {first: "sky"})
+            many = {switch.feature: len(switch.pictures) for switch in causal.switches(site, 0)}
+            monkeypatch.undo()
+            monkeypatch.setattr(measure, "images_needed", lambda power, share: 1)
+            assert many == {number: causal.images if number == numbers[0] else 1 for number in numbers}
+            tried += len(many)
+        shutil.rmtree(run / "causal")
+    assert tried > 2
