@@ -175,7 +175,7 @@ _LAYOUT = ["--exact", "OUT/exact", "--plots", "OUT/plots"]
 _LAYOUT_TINY = ["--quick", "--train-images", "8", "--heldout-images", "4", "--exact", "OUT/exact"]
 _ERASING = ("steps_random", "cad", "cad_random", "repaired", "published", "uce", "steps_all", "random", "sae_ablate",
             "sae_negative", "sae_replace")  # fmt: skip
-_ERASING_LOOKS = ("steps_random", "cad", "random", "repaired", "sae_ablate", "sae_negative", "sae_replace")
+_ERASING_LOOKS = ("steps_random", "cad", "random", "repaired", "uce", "sae_ablate", "sae_negative", "sae_replace")
 _ATTACKED = ("steps_random", "cad", "repaired", "uce", "sae_ablate")
 _CAUSAL = ["causal", "RUN", "--set", "causal.pick=sample", "causal.unlabelled=0"]
 

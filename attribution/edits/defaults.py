@@ -49,9 +49,10 @@ DOSES: dict[tuple[str, str], dict[str, Dose]] = {
         "sae_ablate": Dose(0.03), "sae_replace": Dose(0.0033), "sae_negative": Dose(0.11),
     },
     ("erase", "styles"): {
-        "steps": Dose(0.01), "cad": Dose(0.02), "published": Dose(0.01, False), "live": Dose(0.01, False),
-        "contrast": Dose(0.01, False), "iterated": Dose(0.01, False), "repaired": Dose(0.02, False),
-        "sae_ablate": Dose(0.03, False), "sae_replace": Dose(0.0033, False), "sae_negative": Dose(0.11, False),
+        "steps": Dose(0.003), "cad": Dose(0.00033, too_strong=True), "published": Dose(0.01, False),
+        "live": Dose(0.01, False), "contrast": Dose(0.003, False), "iterated": Dose(0.003, False),
+        "repaired": Dose(0.00033), "sae_ablate": Dose(0.03), "sae_replace": Dose(0.0011, too_strong=True),
+        "sae_negative": Dose(0.11, too_strong=True),
     },
     ("amplify", "objects"): {
         "steps": Dose(0.001), "cad": Dose(0.00033, too_strong=True), "contrast": Dose(0.001, False),
