@@ -50,17 +50,17 @@ DOSES: dict[tuple[str, str], dict[str, Dose]] = {
     },
     ("erase", "styles"): {
         "steps": Dose(0.003), "cad": Dose(0.00033, too_strong=True), "published": Dose(0.01, False),
-        "live": Dose(0.01, False), "contrast": Dose(0.003, False), "iterated": Dose(0.003, False),
+        "live": Dose(0.01, False), "contrast": Dose(0.0033, False), "iterated": Dose(0.0033, False),
         "repaired": Dose(0.00033), "sae_ablate": Dose(0.03), "sae_replace": Dose(0.0011, too_strong=True),
         "sae_negative": Dose(0.11, too_strong=True),
     },
     ("amplify", "objects"): {
-        "steps": Dose(0.001), "cad": Dose(0.00033, too_strong=True), "contrast": Dose(0.001, False),
-        "iterated": Dose(0.001, False),
+        "steps": Dose(0.001), "cad": Dose(0.00033, too_strong=True), "contrast": Dose(0.0011, False),
+        "iterated": Dose(0.0011, False),
     },
     ("amplify", "styles"): {
-        "steps": Dose(0.001, False), "cad": Dose(0.00033, False), "contrast": Dose(0.001, False),
-        "iterated": Dose(0.001, False),
+        "steps": Dose(0.001, False), "cad": Dose(0.00033, False), "contrast": Dose(0.0011, False),
+        "iterated": Dose(0.0011, False),
     },
 }  # fmt: skip
 """By goal and kind the dose of every method that chooses one itself; the others take that of their `leader`, or all."""
