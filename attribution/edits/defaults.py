@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gazetteer.attribution.edits.method_names import FEATURES, accepted, leader, takes_all
 from gazetteer.attribution.edits.problems import MethodConfig
@@ -92,7 +92,9 @@ def dose(goal: str, method: str, kind: str, reference: str = MethodConfig.refere
         raise InputError(f"Unknown kind of concept {kind!r}; accepted: {', '.join(KINDS)}.")
     if takes_all(method):
         return Dose(1.0)
-    return DOSES[goal, kind][leader(method, reference) or method]
+    led_by = leader(method, reference)
+    # That the leader's gentlest was too strong says nothing of a control that takes as much.
+    return replace(DOSES[goal, kind][led_by], too_strong=False) if led_by else DOSES[goal, kind][method]
 
 
 def evaluated(steps: int, guidance: float, seed: int) -> MethodConfig:

@@ -30,7 +30,7 @@ from gazetteer.labeling.rules.kinds.explained import PLACE, REGION, STYLE, Expla
 from gazetteer.labeling.vocabulary.meant import stands_for
 from gazetteer.labeling.vocabulary.synonyms import Synonyms
 
-COLUMNS = [*SITE_COLUMNS, "feature", "concept", "kind", "rank", "explained", "runner_up_explained"]
+COLUMNS = [*SITE_COLUMNS, "feature", "concept", "kind", "rank", "specificity"]
 """What is read of labels.parquet."""
 
 _STEPS = (25, 50, 100, 200, 300, 400, 600, 800, 1000, 1500, 2000, 3000, 5000, 10000)
@@ -164,10 +164,8 @@ def accuracy_of(rows: pa.Table) -> dict[str, Any]:
     kind, concept = (np.array(rows[name].to_pylist(), np.str_) for name in ("kind", "concept"))
     right = rows["right"].to_numpy(zero_copy_only=False).astype(np.float64)
     spatial = np.isin(kind, SPATIAL_KINDS)
-    explained = rows["explained"].to_numpy().astype(np.float64)
-    runner_up = np.nan_to_num(rows["runner_up_explained"].to_numpy().astype(np.float64))
-    ratio = np.divide(runner_up, explained, out=np.full(len(explained), np.inf), where=explained > 0)
-    order = np.flatnonzero(spatial)[np.argsort(ratio[spatial], kind="stable")]
+    specific = np.nan_to_num(rows["specificity"].to_numpy().astype(np.float64), nan=-np.inf)
+    order = np.flatnonzero(spatial)[np.argsort(-specific[spatial], kind="stable")]
     heard = (rows["truth_explained"].to_numpy() > 0) | (rows["truth_other"].to_numpy() > 0)
     steps = [*(n for n in _STEPS if n < len(order)), *([len(order)] if len(order) else [])]
 

@@ -28,7 +28,7 @@ SITE, OTHER = Site("mid", "cond", 0.5), Site("mid", "cond", 0.0)
 def label(feature: int, concept: str, kind: str, ahead: float, rank: int = 1, site: Site = SITE) -> dict[str, Any]:
     return blank(
         LABELS, **site.columns(), feature=feature, concept=concept, kind=kind, rank=rank, explained=0.5,
-        runner_up_explained=0.5 - ahead,
+        runner_up_explained=0.5 - ahead, specificity=ahead / 0.5,
     )  # fmt: skip
 
 
@@ -81,9 +81,9 @@ def test_the_curve_takes_the_most_certain_first(capsys: pytest.CaptureFixture[st
 
 
 def test_certain_is_what_is_many_times_ahead_not_what_is_far_ahead() -> None:
-    weak = label(1, "sea", "stuff", 0.0) | {"explained": 0.1, "runner_up_explained": 0.01}
-    strong = label(2, "sea", "stuff", 0.0) | {"explained": 0.5, "runner_up_explained": 0.3}
-    alone = label(2, "sea", "part", 0.0) | {"explained": 0.01, "runner_up_explained": None}
+    weak = label(1, "sea", "stuff", 0.0) | {"explained": 0.1, "runner_up_explained": 0.01, "specificity": 0.9}
+    strong = label(2, "sea", "stuff", 0.0) | {"explained": 0.5, "runner_up_explained": 0.3, "specificity": 0.4}
+    alone = label(2, "sea", "part", 0.0) | {"explained": 0.01, "runner_up_explained": None, "specificity": 1.0}
     sites = [Site(f"b{n}", "cond", 0.5) for n in range(14)]
     rows = [row | site.columns() for site in sites for row in (strong, weak)]
     rows += [alone | Site(f"c{n}", "cond", 0.5).columns() for n in range(11)]
