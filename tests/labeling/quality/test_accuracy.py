@@ -199,7 +199,6 @@ def test_the_labels_of_a_concept_are_right_or_wrong_together() -> None:
     """Forty labels each of two concepts, all of one right and none of the other: two draws, not eighty."""
     rows = pa.table({
         "kind": ["thing"] * 80, "concept": ["sea"] * 40 + ["boat"] * 40, "right": [True] * 40 + [False] * 40,
-        "explained": [0.5] * 80, "runner_up_explained": [0.1] * 80, "truth_explained": [0.5] * 80,
-        "truth_other": [0.1] * 80,
+        "specificity": [0.8] * 80, "truth_explained": [0.5] * 80, "truth_other": [0.1] * 80,
     })  # fmt: skip
     assert accuracy_of(rows)["right"] == [0.5, 0.0, 1.0]
