@@ -2,7 +2,7 @@
 
 Where there is no T5, `StableDiffusion3Pipeline` puts 256 zeros in the place of its words. They enter every block alike
 and know no position, so that they stay alike: one of them, with the logarithm of 256 added to what every query makes of
-its key, takes the part of them all in each softmax. Of the 544 tokens of a picture 289 remain.
+its key, takes the part of them all in each softmax. Of the 352 tokens of a picture 97 remain.
 """
 
 from __future__ import annotations

@@ -116,10 +116,9 @@ def _add_concepts(verbs: Any) -> None:
     )
     features.add_argument(
         "--fraction", type=float,
-        help="default: that of attribute edit, though edits are made here from half as many prompts, at --steps",
+        help="default: that of attribute edit, though edits are made here from half as many prompts",
     )  # fmt: skip
     features.add_argument("--top", type=int, default=8, help="features per concept and site at most (default: 8)")
-    features.add_argument("--steps", type=int, default=20, help="of the sampler (default: 20)")
     features.add_argument(
         "--most", type=int, default=6, help="pictures that name a concept (default: 6); half as many that do not"
     )
@@ -209,13 +208,12 @@ def _attribute_sheet(arguments: argparse.Namespace) -> int:
 def _attribute_features(arguments: argparse.Namespace) -> int:
     run = configuration(arguments)
     require_own_folder(arguments.out)
-    from gazetteer.attribution.edits.defaults import dose
-    from gazetteer.attribution.edits.problems import MethodConfig
+    from gazetteer.attribution.edits.defaults import dose, evaluated
     from gazetteer.attribution.evaluation.features import FeaturesConfig
     from gazetteer.jobs.experiments.attribute_evaluate import relate_features
     from gazetteer.jobs.experiments.attribute_report import print_features
 
-    methods = MethodConfig(steps=arguments.steps, guidance=run.generation.guidance, seed=run.seed)
+    methods = evaluated(run.generation.steps, run.generation.guidance, run.seed)
     fraction = dose("erase", arguments.method, "objects").taken if arguments.fraction is None else arguments.fraction
     given = {"method": arguments.method, "fraction": fraction, "top": arguments.top}
     result = relate_features(

@@ -76,7 +76,7 @@ def test_a_run_goes_on_where_it_stood_and_its_pipeline_is_heard(
     assert row["step"] == 3 and row["pictures"] == 6 and np.isfinite(row["held_out"])
     found = blocks_of(ModelConfig(path=str(tmp_path / "model")))
     assert [one.block for one in found][:2] == ["transformer_blocks.0", "transformer_blocks.1"]
-    assert (found[0].height, found[0].width) == (16, 16)
+    assert (found[0].height, found[0].width) == (8, 8)
     pipe = load_pipeline(ModelConfig(path=str(tmp_path / "model")))
     picture = pipe(
         ["a dog"], num_inference_steps=1, generator=torch.Generator().manual_seed(0), output_type="np"
