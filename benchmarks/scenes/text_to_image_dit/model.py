@@ -17,7 +17,7 @@ from benchmarks.scenes.training.places import forget_places
 TEXT_WIDTH = 96
 HEADS, HEAD_WIDTH, LAYERS = 6, 32, 8
 PATCH = 2
-"""Latent cells along a token, as in Stable Diffusion 3, where a token stands for 16 x 16 pixels too; a training of given
+"""Latent cells along a token, as in Stable Diffusion 3, where a token stands for 16 x 16 pixels too; training of given
 CPU seconds sees two and a half times as many pictures as with one."""
 SHIFT = 3.0
 """Of the sampler, as Stable Diffusion 3's: half of the steps above σ = .75, around which shapes are made."""
@@ -49,8 +49,8 @@ def build_transformer(channels: int, side: int) -> SD3Transformer2DModel:
     transformer = SD3Transformer2DModel(
         sample_size=side, patch_size=PATCH, in_channels=channels, out_channels=channels, num_layers=LAYERS,
         attention_head_dim=HEAD_WIDTH, num_attention_heads=HEADS, joint_attention_dim=2 * TEXT_WIDTH,
-        caption_projection_dim=HEADS * HEAD_WIDTH, pooled_projection_dim=2 * TEXT_WIDTH, pos_embed_max_size=side // PATCH,
-        qk_norm="rms_norm",
+        caption_projection_dim=HEADS * HEAD_WIDTH, pooled_projection_dim=2 * TEXT_WIDTH,
+        pos_embed_max_size=side // PATCH, qk_norm="rms_norm",
     )  # fmt: skip
     network: Any = transformer  # which diffusers' types do not know for a module
     for name, parameter in network.named_parameters():
