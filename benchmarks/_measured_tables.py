@@ -8,7 +8,7 @@ from typing import Any
 from gazetteer.jobs.experiments.attribute_table import evaluation_table, interval, markdown, number
 
 STEERING = ("steering", "steering_mid", "steering_both", "steering_windows")
-WEIGHTS = ("attribution", "attacks", "faithfulness")
+WEIGHTS = ("attribution", "looks", "attacks", "faithfulness")
 
 
 def tables(results: Mapping[str, Any]) -> str:
@@ -36,7 +36,7 @@ def tables(results: Mapping[str, Any]) -> str:
         for outcome in weights:  # the first says what was erased; each of the others adds what it measured
             whole |= {key: value for key, value in outcome["result"].items() if value or key not in whole}
         if first := results.get("attribution"):
-            whole["erase"] = first["result"].get("erase", {})  # the attacks go over fewer methods
+            whole["erase"] = first["result"].get("erase", {})  # looks and attacks go over fewer methods
         page = evaluation_table(whole).replace("\n## ", "\n### ").replace("# Evaluation", "## Evaluation", 1)
         said = "\n".join(outcome["command"] for outcome in weights)
         spent = sum(outcome["cpu_seconds"] for outcome in weights)

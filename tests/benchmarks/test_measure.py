@@ -165,20 +165,24 @@ def test_the_tables_say_what_was_found_and_all_rows_are_whole() -> None:
         "quality": {"sites": [site], "kinds": {"thing": 3}, "accuracy": accuracy,
                     "shuffled": dict.fromkeys(rules, 1)},
         "layout": {"miou": {"0.50": {"labels": INTERVAL}}, "sites": [site], "exact": {}},
-        "steering": steering, "steering_mid": steering, "causal": causal,
+        "steering": steering, "steering_mid": steering, "steering_both": steering, "steering_windows": steering,
+        "causal": causal,
         "placing": {"pictures": 8, **{name: {"placed": 4, "share": INTERVAL} for name in ("none", "edited")}},
         "examine": {"examiners": {"causal_verdict": {"labels": 2, "auroc": INTERVAL, "same_labels": 1,
                                                      "same": [None] * 3}},
                     "retrieval": [{"site": "mid", "map": 0.1, "purity_at_16": 0.2, "coverage": None}]},
         "attribution": {"erase": erased, "attacks": {}},
+        "looks": {"erase": {"cad": erased["cad"]}, "erase_styles": {"uce": erased["cad"]}},
         "attacks": {"erase": {"cad": erased["cad"]}, "attacks": attacks},
+        "faithfulness": {"erase": {}},
         "nulls": {"open": {"tested": 5, "rejected": 0, "trusted": 0, "p_below_05": 0.04}},
     }  # fmt: skip
+    assert {"label", "exact", *measured} == {piece.name for piece in measure.PIECES}  # each of them has a table
     page = tables(
         {name: {"command": f"do {name}", "cpu_seconds": 1.0, "result": one} for name, one in measured.items()}
     )
     blocks = [part.splitlines() for part in page.split("\n\n") if part.startswith("|")]
-    assert len(blocks) == 14 and all(len({row.count("|") for row in block}) == 1 for block in blocks)
+    assert len(blocks) == 15 and all(len({row.count("|") for row in block}) == 1 for block in blocks)
     assert all(f"do {name}" in page for name in measured)
     assert "| `random` | 0.50" in page and "| `cad` | named | 0.50 | 4 |" in page  # two pieces, one table
     assert "| steering_mid | early | `gazetteer` | 0.50 [0.25, 0.75] | 1 cond |" in page
