@@ -42,7 +42,11 @@ class GivenPicture:
     ignored: Masks | None = None
 
     def fitted(self, height: int, width: int, how: str) -> GivenPicture:
-        """The same at another size, ``crop``ped in the middle to its shape first, or ``squash``ed to it."""
+        """The same at another size, ``crop``ped in the middle to its shape first, or ``squash``ed to it.
+
+        A segment that is too small for any pixel there keeps the one in which its middle lies: without it the picture
+        would say that what is there is not. What was cut off is gone.
+        """
         size = self.image.shape[:2]
         box = (0, 0, size[1], size[0])
         if how == "crop":
@@ -57,7 +61,17 @@ class GivenPicture:
         def mask(pixels: Masks) -> Masks:
             return resized(pixels.astype(np.uint8), Image.Resampling.NEAREST) > 0
 
-        masks = [(concept, mask(pixels)) for concept, pixels in self.segments]
+        def kept(pixels: Masks) -> Masks:
+            small = mask(pixels)
+            left, top, right, bottom = box
+            rows, columns = np.nonzero(pixels[top:bottom, left:right]) if not small.any() else ((), ())
+            if len(rows):
+                row, column = (np.mean(rows) + 0.5) / (bottom - top), (np.mean(columns) + 0.5) / (right - left)
+                small = small.copy()
+                small[int(row * height), int(column * width)] = True
+            return small
+
+        masks = [(concept, kept(pixels)) for concept, pixels in self.segments]
         return replace(
             self,
             image=resized(self.image, Image.Resampling.LANCZOS),
@@ -73,11 +87,13 @@ class GivenPictures(Protocol):
         concepts: its categories, sorted.
         uncertain: those that some picture leaves unasked; the others are known of every picture.
         keys: what names its pictures, sorted.
+        notes: sentences about what of it is not used, and what is doubtful.
     """
 
     concepts: tuple[str, ...]
     uncertain: frozenset[str]
     keys: tuple[str, ...]
+    notes: tuple[str, ...]
 
     def caption(self, key: str) -> str:
         """What is said of a picture; empty where nothing is."""

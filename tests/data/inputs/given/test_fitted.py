@@ -43,3 +43,20 @@ def test_what_is_ignored_counts_as_the_model_sees_it(tmp_path: Path, fit: str, r
         except BadPicture as error:
             failures.append(str(error))
     assert len(failures) == 1 and refused in failures[0]
+
+
+def test_what_is_small_is_there_at_any_size_and_what_is_cut_off_is_not() -> None:
+    """Of pixels taken one by one most masks of two pixels would be lost, and the picture would say that none is there."""
+    rng = np.random.default_rng(0)
+    places = rng.integers(0, (480, 638), (200, 2))
+    masks = np.zeros((200, 480, 640), bool)
+    for mask, (row, column) in zip(masks, places, strict=True):
+        mask[row, column : column + 2] = True
+    whole = GivenPicture(np.zeros((480, 640, 3), np.uint8), tuple((str(i), mask) for i, mask in enumerate(masks)))
+    squashed = whole.fitted(128, 128, "squash")
+    assert len(squashed.segments) == 200
+    for (_, mask), (row, column) in zip(squashed.segments, places, strict=True):
+        ((y, x),) = np.argwhere(mask)
+        assert abs((y + 0.5) * 480 / 128 - row - 0.5) <= 2.5 and abs((x + 0.5) * 5 - column - 1) <= 3.5
+    inside = {str(i) for i, (_, column) in enumerate(places) if 79 <= column < 560}  # the middle 480 of 640
+    assert {concept for concept, _ in whole.fitted(128, 128, "crop").segments} == inside
