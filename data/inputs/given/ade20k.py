@@ -10,9 +10,9 @@ import numpy as np
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.regular import read_text
+from gazetteer.data.inputs.given.names import concept_names, require_once
 from gazetteer.data.inputs.given.picture import (
     GivenPicture,
-    concept_name,
     expect_folder,
     mask_size,
     picture_file,
@@ -32,6 +32,7 @@ class AdePictures:
         self._folder = expect_folder(path, "The ADE20K folder", ("images", "annotations", LIST))
         self._names = _class_names(self._folder / LIST)
         self.concepts, self.uncertain = tuple(sorted(set(self._names.values()))), frozenset[str]()
+        self.notes: tuple[str, ...] = ()
         root = self._folder / "annotations"
         place = root / split if split else root
         if not place.is_dir():
@@ -72,9 +73,16 @@ def _class_names(file: Path) -> dict[int, str]:
     text = read_text("ADE20K's list of classes", file)
     try:
         rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t"))
-        names = {int(row["Idx"]): concept_name(row["Name"]) for row in rows}
+        listed = [(int(row["Idx"]), row["Name"]) for row in rows]
+        concepts = concept_names(name for _, name in listed)
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise InputError(f"{file} is not ADE20K's list of classes (columns Idx and Name, tab-separated).") from error
+    names: dict[int, str] = {}
+    for number, name in listed:
+        if number in names:
+            raise InputError(f"{file} lists the class {number} twice; give each its own number.")
+        names[number] = concepts[name]
     if nameless := [number for number, name in names.items() if not name]:
         raise InputError(f"{file} gives the class {nameless[0]} no name; a concept has one.")
+    require_once(names.items(), str(file))
     return names

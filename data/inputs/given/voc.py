@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from gazetteer.data.core.complaints import suggestion
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.regular import read_text
+from gazetteer.data.inputs.given.names import concept_names, require_once
 from gazetteer.data.inputs.given.picture import (
     GivenPicture,
     Masks,
@@ -43,7 +45,7 @@ class VocPictures:
         """Raises InputError: another layout, an unknown split, or no segmented picture."""
         self._folder = expect_folder(path, "The VOC folder", ("JPEGImages", "SegmentationClass"))
         self._names = _class_names(self._folder)
-        self.concepts = tuple(sorted(set(self._names)))
+        self.concepts, self.notes = tuple(sorted(set(self._names))), tuple[str, ...]()
         self.annotations = tuple(file for name in (NAMES, ASKED) if (file := self._folder / name).is_file())
         segmented = {file.stem for file in (self._folder / "SegmentationClass").glob("*.png")}
         lists = self._folder / "ImageSets" / "Segmentation"
@@ -107,15 +109,17 @@ def _class_names(folder: Path) -> list[str]:
     if not file.exists():
         return list(CLASSES)
     lines = [line.strip() for line in read_text("The list", file).splitlines() if line.strip()]
-    leading = list(takewhile(lambda line: line.startswith("_"), lines))
+    leading = [line.lower() for line in takewhile(lambda line: line.startswith("_"), lines)]
     if BACKGROUND in leading:
         names = lines[leading.index(BACKGROUND) + 1 :]
     else:
         names = lines[len(leading) :]
-        names = names[names[:1] == ["background"] :]
+        names = names[[name.lower() for name in names[:1]] == ["background"] :]
     if nameless := [name for name in names if not concept_name(name)]:
         raise InputError(f"{file} names the class {nameless[0]!r}; a concept has a name.")
-    return [concept_name(name) for name in names]
+    concepts = concept_names(names)
+    require_once(enumerate((concepts[name] for name in names), 1), str(file))
+    return [concepts[name] for name in names]
 
 
 def _unasked(file: Path, keys: tuple[str, ...], concepts: set[str]) -> dict[str, frozenset[str]]:
@@ -126,9 +130,16 @@ def _unasked(file: Path, keys: tuple[str, ...], concepts: set[str]) -> dict[str,
         asked = json.loads(read_text("The list of what was asked", file))
         if not (isinstance(asked, dict) and all(isinstance(own, list) for own in asked.values())):
             raise TypeError("no lists by name")
-        return {key: frozenset(concepts - set(map(concept_name, asked[key]))) for key in keys if key in asked}
+        named = {key: {concept_name(name): name for name in own} for key, own in asked.items()}
     except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{file} is not JSON that lists for every picture what was asked of it ({error}).") from error
+    for key, own in named.items():
+        if unknown := sorted(set(own) - concepts):
+            raise InputError(
+                f"{file} says that the picture {key} was asked {own[unknown[0]]!r}, which is no class of the folder; "
+                f"{suggestion(unknown[0], sorted(concepts))}"
+            )
+    return {key: frozenset(concepts - set(named[key])) for key in keys if key in named}
 
 
 def _some(ignored: Masks) -> Masks | None:
