@@ -22,6 +22,7 @@ from gazetteer.data.tables.schemas import EXAMINERS
 from gazetteer.jobs.config.fingerprint import portable_config
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.accuracy import judged_exactly, truth_pictures
+from gazetteer.jobs.experiments.examined import RECORD, Before, digest_of, recorded, settings_of
 from gazetteer.jobs.experiments.layout import check_config, load_saes
 from gazetteer.jobs.label.beside import labels_of, still_of
 from gazetteer.jobs.label.card import write_card
@@ -40,16 +41,21 @@ TEMPLATE = "a picture of {}"
 _BATCH = 8
 
 
-def examine(config: RunConfig, run: str, fresh: int = 6) -> dict[str, Any]:
-    """Examine the best label of every feature of a finished run and write RUN/examiners.parquet.
+def examine(config: RunConfig, run: str, fresh: int = 6, replace: bool = False) -> dict[str, Any]:
+    """Examine the best label of every feature of a finished run and write RUN/examiners.parquet, last of all.
+
+    What this call does not measure stays as an earlier one measured it.
 
     Args:
         fresh: pictures made of every name; 0 makes none.
+        replace: also measure with fewer pictures than an earlier call did, or others.
     Returns:
         ``run``, ``table``, ``labels``; ``examiners``: how well each predicts exact truth, where `accuracy.truth` names
-        it (`quality.examiners.examined`); ``retrieval``: per site saev's measures (`quality.retrieval`); ``seconds``.
+        it (`quality.examiners.examined`); ``measured_with``: by measure its settings, and ``kept``: those measures that
+        are an earlier call's; ``retrieval``: per site saev's measures (`quality.retrieval`); ``seconds``.
     Raises:
-        InputError: the run is not finished, its labels became others meanwhile, or the configuration is not the run's.
+        InputError: the run is not finished, its labels became others meanwhile, the configuration is not the run's, or
+            the table would be measured with less than the one that is there.
         LockedError: another process holds the run.
     """
     begun = time.monotonic()
@@ -64,36 +70,45 @@ def examine(config: RunConfig, run: str, fresh: int = 6) -> dict[str, Any]:
     rows = labels.to_pylist()
     by_site = rows_by_site(labels)
     needed = (*KEYS, "heldout_dataset_iou", "heldout_explained")
+    before, asked = Before.of(store, rows), settings_of(config, fresh)
+    if not replace:
+        before.refuse_less(store, asked)
     columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in needed}
     seen = _witnessed(config, store, {row["concept"] for row in rows})
     columns["witness_auroc"], columns["witness_images"] = _heard(rows, by_site, all_codes(store), seen)
     columns["fresh_auroc"], columns["fresh_images"] = _heard(rows, by_site, *_fresh(config, rows, fresh))
     columns["causal_verdict"], areas = _causal(store, rows)
     columns |= _truth(config, store, labels)
+    kept = before.kept(asked)
+    columns |= before.columns(kept)
     table = pa.table({name: pa.array(columns[name], EXAMINERS.field(name).type) for name in EXAMINERS.names}, EXAMINERS)
+    result = {"examiners": examined(table, areas), "retrieval": _retrieval(store)}
+    about = {**provenance(now[0], portable_config(config)), RECORD: {**kept, **asked}}
     with still_of(store, now, "examiners"):
-        written = store.write_final("examiners", table, provenance(now[0], portable_config(config)))
+        if digest_of(store) != before.digest:
+            raise InputError(f"Another call wrote {store.path}/examiners.parquet meanwhile, which stays; run it again.")
+        written = store.write_final("examiners", table, about)
         write_card(store)
     return {
-        "run": run, "table": f"{store.path.rstrip('/')}/examiners.parquet", "labels": written["rows"],
-        "examiners": examined(table, areas), "retrieval": _retrieval(store),
-        "seconds": round(time.monotonic() - begun, 1),
+        "run": run, "table": f"{store.path.rstrip('/')}/examiners.parquet", "labels": written["rows"], **result,
+        "measured_with": about[RECORD], "kept": sorted(kept), "seconds": round(time.monotonic() - begun, 1),
     }  # fmt: skip
 
 
 def known_examiners(run: str) -> dict[str, Any]:
     """What a run's own tables say of its labels: ``examiners`` (`quality.examiners.examined`) and ``causal`` counts.
 
-    Each is None where its table is not there. Verdicts are those of the causal table as it is now, which may be newer
-    than the examiners'.
+    ``measured_with``: the settings of the examiners. Each is None where its table is not there. Verdicts are those of
+    the causal table as it is now, which may be newer than the examiners'.
     """
     store = open_finished(run)
-    aside: dict[str, Any] = {"examiners": None, "causal": None}
+    aside: dict[str, Any] = {"examiners": None, "measured_with": None, "causal": None}
     if store.has_final("examiners"):
         table = store.read_final("examiners")
         verdicts, areas = _causal(store, table.select(list(KEYS)).to_pylist())
         at, field = table.schema.get_field_index("causal_verdict"), EXAMINERS.field("causal_verdict")
         aside["examiners"] = examined(table.set_column(at, field, pa.array(verdicts, pa.string())), areas)
+        aside["measured_with"] = recorded(store)
     if store.has_final("causal"):
         aside["causal"] = summarise(store.read_final("causal"))
     return aside

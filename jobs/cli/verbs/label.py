@@ -88,8 +88,12 @@ def _add_judges(verbs: Any) -> None:
     examine = verbs.add_parser("examine", help="ask measures that chose no label what they say of every label")
     of_run(examine, "a finished run folder or URL; receives examiners.parquet")
     examine.add_argument(
-        "--fresh", type=int, default=6, metavar="N", help="pictures made of every name (default: 6); 0: none"
+        "--fresh", type=int, default=6, metavar="N", help="pictures made of every name (default: 6); 0: none anew"
     )
+    examine.add_argument(
+        "--replace", action="store_true",
+        help="let what this call measures take the place of what an earlier one measured with more pictures or others",
+    )  # fmt: skip
     configured(examine, OF_RUN)
     examine.set_defaults(action=_examine)
 
@@ -197,11 +201,13 @@ def _accuracy(arguments: argparse.Namespace) -> dict[str, Any] | None:
 def _examiners(run: str) -> dict[str, Any]:
     """What `examine` and `causal` have left in the run."""
     from gazetteer.jobs.experiments.examine import known_examiners
+    from gazetteer.jobs.experiments.examined import describe
     from gazetteer.labeling.quality.examiners import print_aurocs
 
     result = known_examiners(run)
     if result["examiners"]:
         print_aurocs(result["examiners"])
+        print(f"as gazetteer examine measured: {describe(result['measured_with'])}")
     if counts := result["causal"]:
         said = (
             f"{counts[name]} {name.replace('_', ' ')}"
@@ -253,10 +259,14 @@ def _atlas(arguments: argparse.Namespace) -> int:
 def _examine(arguments: argparse.Namespace) -> int:
     config = configuration(arguments)
     from gazetteer.jobs.experiments.examine import examine
+    from gazetteer.jobs.experiments.examined import describe
     from gazetteer.labeling.quality.examiners import print_examined
 
-    result = examine(config, arguments.run, arguments.fresh)
+    result = examine(config, arguments.run, arguments.fresh, arguments.replace)
     print_examined(result)
+    if result["kept"]:
+        kept = {measure: result["measured_with"][measure] for measure in result["kept"]}
+        print(f"not measured now, kept from an earlier call: {describe(kept)}")
     print_json(arguments, result)
     return DONE
 

@@ -6,11 +6,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.images import encode_image
@@ -19,6 +21,7 @@ from gazetteer.data.tables.schemas import CAUSAL, EXAMINERS, IMAGES
 from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.experiments.examine import _witnessed, known_examiners
+from gazetteer.jobs.experiments.examined import Before, recorded
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.quality.examiners import KEYS, auroc, examined, label_aurocs, picture_scores, print_aurocs
@@ -279,3 +282,44 @@ def test_the_verb_writes_a_table_of_every_label(
     assert {row["site"] for row in found["retrieval"]} and all("purity_at_16" in row for row in found["retrieval"])
     assert main(["verify", str(run)]) == 0
     assert main(["examine", str(run), "--fresh", "-1"]) == 2
+    keeps_what_it_does_not_measure(run, chosen, capsys)
+
+
+def keeps_what_it_does_not_measure(run: Path, chosen: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a table with one fresh picture a name and three with truth: less takes the place of nothing, unless told."""
+
+    def examine(*words: str) -> tuple[int, dict[str, Any], str]:
+        capsys.readouterr()
+        code = main(["examine", str(run), "--json", "--fresh", "0", *words])
+        captured = capsys.readouterr()
+        return code, json.loads(captured.out), captured.err
+
+    path = run / "examiners.parquet"
+    bytes_before, before = path.read_bytes(), RunFolder(run).read_final("examiners")
+    code, _, said = examine("--set", *chosen, "accuracy.images=2")
+    assert code == 2 and "accuracy.images: was 3, now 2" in said and "--replace" in said
+    assert path.read_bytes() == bytes_before
+    code, result, said = examine("--set", *chosen, 'accuracy.truth=""')
+    assert code == 0 and result["kept"] == ["fresh", "truth"] and "kept from an earlier call: fresh (--fresh=1)" in said
+    assert RunFolder(run).read_final("examiners").equals(before)
+    assert known_examiners(str(run))["measured_with"]["truth"]["accuracy.images"] == 3
+    code, result, _ = examine("--replace", "--set", *chosen, "accuracy.images=2")
+    assert code == 0 and result["kept"] == ["fresh"] and result["measured_with"]["truth"]["accuracy.images"] == 2
+    assert RunFolder(run).read_final("examiners")["fresh_auroc"].equals(before["fresh_auroc"])
+
+
+def test_a_table_that_does_not_say_how_it_was_measured_is_told_by_its_columns(tmp_path: Path) -> None:
+    store = RunFolder(tmp_path)
+    store.write_json("config.json", {"accuracy": {"truth": "a:b", "half": "report", "images": 300}})
+    rows = [blank(EXAMINERS, feature=n, concept="dog", fresh_images=4 * n, right=True) for n in range(2)]
+    store.write_final("examiners", pa.Table.from_pylist(rows, schema=EXAMINERS), provenance({}, {}))
+    assert recorded(store) == {
+        "fresh": {"--fresh": 4},
+        "truth": {"accuracy.truth": "a:b", "accuracy.half": "report", "accuracy.images": 300},
+    }
+    before = Before.of(store, rows[::-1])
+    assert before.columns({"fresh": {}})["fresh_images"] == [4, 0]
+    with pytest.raises(InputError, match=r"\(--fresh: was 4, now 3\).*--replace"):
+        before.refuse_less(store, {"fresh": {"--fresh": 3}})
+    before.refuse_less(store, {"fresh": {"--fresh": 5}})
+    assert Before.of(store, rows[:1]).table is None  # of other labels
