@@ -10,7 +10,7 @@ from pycocotools import mask as masks
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import new_file, replace_file
-from gazetteer.data.inputs.given.coco import beside
+from gazetteer.data.inputs.given.coco_files import beside
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.export.pictures import concepts_of_run, pictures_of_run, require_beside
 

@@ -19,6 +19,10 @@ from gazetteer.data.tables.masks import struct_to_mask
 _CORNERS = 6
 """Fewest numbers of a polygon that encloses something."""
 
+_ONE_RUN = 7
+"""Most characters of one run length (`gazetteer.data.tables.masks`): that of the background, where it is all there is.
+"""
+
 _BEYOND = 16
 """How many sides of the picture away from it a corner may lie."""
 
@@ -29,6 +33,24 @@ def says_where(annotation: dict[str, Any]) -> bool:
     if isinstance(shape, list):
         return any(not isinstance(polygon, list) or len(polygon) >= _CORNERS for polygon in shape)
     return bool(shape)
+
+
+def is_crowd(annotation: dict[str, Any]) -> bool:
+    """Whether an annotation covers many of a kind, or is marked to be ignored, which says as little of its pixels."""
+    return bool(annotation.get("iscrowd") or annotation.get("ignore"))
+
+
+def shows_nothing(annotation: dict[str, Any], height: int, width: int) -> bool:
+    """Whether a mask has no pixel inside its picture; what cannot be read is left to `decoded`, which says so."""
+    shape = annotation["segmentation"]
+    try:
+        if isinstance(shape, list):
+            return all(_outside(polygon, height, width) for polygon in shape if len(polygon) >= _CORNERS)
+        if isinstance(shape["counts"], list):
+            return not any(shape["counts"][1::2]) and sum(shape["counts"]) == height * width
+        return len(shape["counts"]) <= _ONE_RUN and not struct_to_mask(shape).any()
+    except (InputError, KeyError, TypeError):
+        return False
 
 
 def decoded(annotation: dict[str, Any], height: int, width: int, key: str) -> Masks:
@@ -51,7 +73,10 @@ def decoded(annotation: dict[str, Any], height: int, width: int, key: str) -> Ma
 
 
 def _polygons(shape: list[Any], height: int, width: int) -> Masks:
-    """The union of polygons x0, y0, x1, y1, …; what has fewer than three corners encloses nothing."""
+    """The union of polygons x0, y0, x1, y1, …; what has fewer than three corners encloses nothing.
+
+    Of polygons that lie between the middles of pixels, the pixel in the middle of the first: something is there.
+    """
     far = _BEYOND * max(height, width)
     for polygon in shape:
         corners = polygon if isinstance(polygon, list) else [polygon]
@@ -62,8 +87,18 @@ def _polygons(shape: list[Any], height: int, width: int) -> Masks:
     enclosing = [polygon for polygon in shape if len(polygon) >= _CORNERS]
     if not enclosing:
         return np.zeros((height, width), np.bool_)
-    drawn = masks.decode(masks.merge(masks.frPyObjects(enclosing, height, width)))
-    return np.asarray(drawn).astype(np.bool_)
+    drawn = np.asarray(masks.decode(masks.merge(masks.frPyObjects(enclosing, height, width)))).astype(np.bool_)
+    inside = [polygon for polygon in enclosing if not _outside(polygon, height, width)]
+    if inside and not drawn.any():
+        column, row = np.mean(inside[0][::2]), np.mean(inside[0][1::2])
+        drawn[min(max(int(row), 0), height - 1), min(max(int(column), 0), width - 1)] = True
+    return drawn
+
+
+def _outside(polygon: list[Any], height: int, width: int) -> bool:
+    """Whether all of a polygon lies beyond an edge of its picture."""
+    columns, rows = polygon[::2], polygon[1::2]
+    return bool(max(columns) <= 0 or min(columns) >= width or max(rows) <= 0 or min(rows) >= height)
 
 
 def _plain(counts: list[Any], height: int, width: int) -> Masks:

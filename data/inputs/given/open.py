@@ -12,7 +12,8 @@ from gazetteer.data.core.complaints import suggestion
 from gazetteer.data.core.digests import digest_file, digest_json, digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.given.ade20k import AdePictures
-from gazetteer.data.inputs.given.coco import CocoPictures, annotation_files
+from gazetteer.data.inputs.given.coco import CocoPictures
+from gazetteer.data.inputs.given.coco_files import annotation_files
 from gazetteer.data.inputs.given.config import KINDS, PicturesConfig
 from gazetteer.data.inputs.given.contents import require_content
 from gazetteer.data.inputs.given.picture import BadPicture, GivenPicture, GivenPictures
@@ -26,6 +27,7 @@ class GivenSet:
 
     Attributes:
         concepts: sorted; `base` those of them that are known of every picture.
+        notes: sentences about what of the data set is not used, and what is doubtful.
     """
 
     def __init__(self, config: PicturesConfig, seed: int) -> None:
@@ -41,6 +43,7 @@ class GivenSet:
         wanted = set(config.concepts or self._source.concepts)
         self.concepts = tuple(sorted(wanted))
         self.base = tuple(sorted(wanted - self._source.uncertain))
+        self.notes = self._source.notes
         self._key = {_seed(seed, key): key for key in self._source.keys}
         if len(self._key) != len(self._source.keys):
             raise InputError("Two given pictures come to the same seed; set another seed.")

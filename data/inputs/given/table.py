@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError, first_line
+from gazetteer.data.inputs.given.names import concept_names
 from gazetteer.data.inputs.given.picture import (
     GivenPicture,
     Masks,
@@ -43,7 +44,8 @@ class TablePictures:
         if not self.concepts:
             raise InputError(f"{path} holds no mask with a concept.")
         everything = set(self.concepts)
-        asked = {key: _asked(of_picture, key) for key, of_picture in self._rows.items()}
+        self.notes: tuple[str, ...] = ()
+        asked = {key: _asked(of_picture, key, path) for key, of_picture in self._rows.items()}
         known = {key: own for key, own in asked.items() if own is not None}  # asked of nothing is not of all
         self._unasked = {
             key: frozenset(
@@ -53,6 +55,12 @@ class TablePictures:
             for key, of_picture in self._rows.items()
         }
         self.uncertain = frozenset().union(*self._unasked.values())
+        unknown = sorted(set().union(*known.values()) - everything)
+        if unknown and Path(path).is_file():  # a run has been asked for much that no picture of it shows
+            self.notes += (
+                f"{path} says that pictures were asked {', '.join(unknown[:3])}{' …' if unknown[3:] else ''}, of which "
+                "no row has a mask: there is no such concept in the run.",
+            )
 
     def caption(self, key: str) -> str:
         """The caption of the picture's first row that has one."""
@@ -97,11 +105,17 @@ class TablePictures:
         return np.asarray(mask, np.bool_)
 
 
-def _asked(rows: list[dict[str, Any]], key: str) -> set[str] | None:
-    """What was asked of a picture; None where no row says it, InputError where they differ."""
+def _asked(rows: list[dict[str, Any]], key: str, source: str) -> set[str] | None:
+    """What was asked of a picture; None where no row says it, InputError where they differ or a mask contradicts."""
     said = [set(row["asked"]) for row in rows if row.get("asked") is not None]
     if any(own != said[0] for own in said):
         raise InputError(f"The rows of the picture {key} differ in the concepts that were asked of it; say it alike.")
+    drawn = {row["concept"] for row in rows if row["concept"] and not row.get("crowd")}
+    if said and (contradicted := sorted(drawn - said[0])):
+        raise InputError(
+            f"{source} has a mask of {contradicted[0]} in the picture {key}, but says that it was not asked it; name "
+            "it in asked, or take the row out."
+        )
     return said[0] if said else None
 
 
@@ -140,6 +154,10 @@ def _run_rows(folder: Path) -> list[dict[str, Any]]:
 def _file_rows(file: Path) -> list[dict[str, Any]]:
     """The rows of one file, each once; InputError as `read_file`, and when a row names no picture."""
     rows = [_file_row(row, f"Row {number} of {file}") for number, row in enumerate(read_file(file), 1)]
+    names = concept_names({row["concept"] for row in rows if row["concept"]})
+    for row in rows:
+        row["concept"] = names[row["concept"]] if row["concept"] else None
+        row["asked"] = row["asked"] and [names.get(text) or concept_name(text) for text in row["asked"]]
     source: dict[str, tuple[int, Any]] = {}
     for number, row in enumerate(rows, 1):
         first, image = source.setdefault(row["key"], (number, row["image"]))
@@ -161,7 +179,7 @@ def _once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _file_row(row: dict[str, Any], where: str) -> dict[str, Any]:
-    """A row of a file as `TablePictures` keeps it; `where` begins the complaints."""
+    """A row of a file as `TablePictures` keeps it, its names as written; `where` begins the complaints."""
     image = row["image"]
     name, stored = (image.get("path"), image.get("bytes")) if isinstance(image, dict) else (image, None)
     if stored and not name:
@@ -182,6 +200,4 @@ def _file_row(row: dict[str, Any], where: str) -> dict[str, Any]:
         raise InputError(
             f"{where} has the concept {concept!r}, which names nothing; a picture of none has no text there."
         )
-    own = {"key": Path(name).with_suffix("").as_posix(), "image": stored or name}
-    own |= {"concept": concept_name(concept) if concept else None}
-    return {**row, **own, "asked": None if asked is None else [concept_name(text) for text in asked]}
+    return {**row, "key": Path(name).with_suffix("").as_posix(), "image": stored or name, "asked": asked}

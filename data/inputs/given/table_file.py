@@ -41,6 +41,11 @@ def read_file(file: Path) -> list[dict[str, Any]]:
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise InputError(f"{file} has no column {missing[0]!r}; a table of pictures needs image, concept and mask.")
+    if ignored := [name for name in table.column_names if "ignor" in name.lower() or name.lower() == "void"]:
+        raise InputError(
+            f"{file} has a column {ignored[0]!r}: a table marks no pixels to be ignored. Call it 'crowd' (1: the "
+            "picture is not asked for the row's concept), or leave it out."
+        )
     for name in table.column_names:
         if name not in READ and (meant := _meant(name)):
             raise InputError(f"{file} has a column {name!r}, which nothing reads; call it {meant!r}, or leave it out.")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.inputs.given.coco import CocoPictures, annotation_files
+from gazetteer.data.inputs.given.coco import CocoPictures
+from gazetteer.data.inputs.given.coco_files import annotation_files
 from gazetteer.data.inputs.given.config import PicturesConfig
 from gazetteer.data.inputs.given.open import annotations_digest
 from gazetteer.data.runs.folder import RunFolder

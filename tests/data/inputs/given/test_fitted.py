@@ -46,7 +46,7 @@ def test_what_is_ignored_counts_as_the_model_sees_it(tmp_path: Path, fit: str, r
 
 
 def test_what_is_small_is_there_at_any_size_and_what_is_cut_off_is_not() -> None:
-    """Of pixels taken one by one most masks of two pixels would be lost, and the picture would say that none is there."""
+    """Of pixels taken one by one most masks of two pixels would be lost, and the picture would deny them."""
     rng = np.random.default_rng(0)
     places = rng.integers(0, (480, 638), (200, 2))
     masks = np.zeros((200, 480, 640), bool)

@@ -269,8 +269,11 @@ def test_of_joined_files_a_picture_is_asked_what_those_that_list_it_know(tmp_pat
     assert source.uncertain == {"grass merged", "person"}
     content = json.loads(things.read_text())
     content["images"][0]["gazetteer"] = {"asked": ["person"]}
-    things.write_text(json.dumps(content))
+    things.write_text(json.dumps(content | {"annotations": content["annotations"][1:]}))
     assert CocoPictures(str(root)).read("1").unasked == {"dog", "grass merged"}
+    things.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="has a mask of dog in 1, but says that 1 was not asked it"):
+        CocoPictures(str(root))
     content["categories"].append({"id": 3, "name": "."})
     things.write_text(json.dumps(content))
     with pytest.raises(InputError, match="gives the category 3 no name"):
