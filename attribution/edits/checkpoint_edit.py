@@ -11,7 +11,7 @@ import re
 import shutil
 import struct
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +24,8 @@ from gazetteer.attribution.edits.delta import FLOATS, Change, Delta, bits, check
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.plain_json import once
 
+_WEIGHTS = (".bin", ".ckpt", ".h5", ".msgpack", ".onnx", ".pb", ".pt", ".pth", ".safetensors")
+"""How the names of files of weights end, in whatever format."""
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -31,6 +33,8 @@ def edit_model(
     source: str | Path, out: str | Path, delta: Delta, *, part: str = "unet", undo: bool = False
 ) -> Rounding:
     """Copy a diffusers model folder and apply (or `undo`) an edit to the weights of one part of it.
+
+    What holds the same weights in another file, and would hold them unedited, is `left_out`.
 
     Args:
         source: folder with `part` in it, weights as .safetensors, sharded or not.
@@ -42,7 +46,8 @@ def edit_model(
 
     Raises:
         InputError: no such model, `out` exists, lies in it or cannot be written, something in the model that is not a
-            file or folder, or the edit does not fit the weights.
+            file or folder, files of the part's weights that its index names and that are not there, or the edit does
+            not fit the weights.
     """
     source, out = Path(source), Path(out)
     if not (files := sorted((source / part).glob("*.safetensors"))):
@@ -52,13 +57,14 @@ def edit_model(
     if source.resolve() in out.resolve().parents:
         raise InputError(f"{out} lies in {source}, of which it is to be a copy; name a folder outside of it.")
     _places(files)  # before the copy, so that a sentence names the user's file
+    _require_whole(source / part)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror}.") from error
     try:
-        _copy(source, staged / "model")
+        _copy(source, staged / "model", skip={source / name for name in left_out(source, part)})
         done = edit_weights(sorted((staged / "model" / part).glob("*.safetensors")), delta, undo=undo)
         (staged / "model").rename(out)
     except OSError as error:
@@ -68,7 +74,29 @@ def edit_model(
     return done
 
 
-def _copy(source: Path, target: Path, above: tuple[Path, ...] = ()) -> None:
+def left_out(model: str | Path, part: str) -> list[str]:
+    """What a copy with edited weights leaves out, relative to the model: the part's weights in other formats and
+    subfolders, and whole models in one file beside the parts. They would be read, by whoever reads them, unedited."""
+    model = Path(model)
+    inside = (file for file in (model / part).rglob("*") if file.suffix in _WEIGHTS or ".bin.index" in file.name)
+    beside = (file for file in model.glob("*") if file.suffix in (".ckpt", ".safetensors"))
+    kept = set((model / part).glob("*.safetensors"))
+    return sorted(str(file.relative_to(model)) for file in (*inside, *beside) if file.is_file() and file not in kept)
+
+
+def _require_whole(folder: Path) -> None:
+    """InputError where an index of weights names a file that is not there: the copy would be no model."""
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        try:
+            named = set(json.loads(index.read_bytes(), object_pairs_hook=once)["weight_map"].values())
+            missing = sorted(name for name in named if not (folder / name).is_file())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise InputError(f"{index} is not a readable index of weights: {error}.") from error
+        if missing:
+            raise InputError(f"{index} names {missing[0]}, which is not there: the model is not whole.")
+
+
+def _copy(source: Path, target: Path, above: tuple[Path, ...] = (), skip: Collection[Path] = ()) -> None:
     """Copy a folder, links followed, without its modes: what cannot be written could be neither edited nor removed."""
     real = source.resolve()
     if real in above:
@@ -76,7 +104,9 @@ def _copy(source: Path, target: Path, above: tuple[Path, ...] = ()) -> None:
     target.mkdir()
     for entry in sorted(source.iterdir()):
         if entry.is_dir():
-            _copy(entry, target / entry.name, (*above, real))
+            _copy(entry, target / entry.name, (*above, real), skip)
+        elif entry in skip:
+            continue
         elif entry.is_file():
             shutil.copyfile(entry, target / entry.name)
         else:

@@ -137,7 +137,8 @@ def compose(deltas: Sequence[Delta]) -> Delta:
     """One edit that does what several do; each was made from the same model, in any order.
 
     Raises:
-        InputError: two edits want different new values for a weight, or started from different old ones.
+        InputError: two edits want different new values for a weight, or started from different old ones. Values of
+            different types are compared in one that holds both exactly.
     """
     changes: dict[str, Change] = {}
     for delta in deltas:
@@ -224,9 +225,9 @@ def put(weight: Tensor, index: Tensor, values: Tensor) -> None:
 def _merged(name: str, first: Change, second: Change) -> Change:
     index = torch.cat([first.index, second.index])
     unique, inverse = index.unique(return_inverse=True)
-    old, new = torch.cat([first.old, second.old]), torch.cat([first.new, second.new])
-    if first.old.dtype != second.old.dtype:
-        raise InputError(f"Two edits hold {name} in different types, {first.old.dtype} and {second.old.dtype}.")
+    both = torch.promote_types(first.old.dtype, second.old.dtype)
+    old = torch.cat([first.old.to(both), second.old.to(both)])
+    new = torch.cat([first.new.to(both), second.new.to(both)])
     merged = Change(unique, old.new_empty(len(unique)), new.new_empty(len(unique)))
     merged.old[inverse], merged.new[inverse] = old, new
     for ours, given, what in ((merged.old, old, "start from"), (merged.new, new, "want")):

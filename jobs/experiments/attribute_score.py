@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gazetteer.attribution.edits.checkpoint_edit import edit_model
+from gazetteer.attribution.edits.checkpoint_edit import edit_model, left_out
 from gazetteer.attribution.edits.delta import ablation, compose
 from gazetteer.attribution.edits.delta_file import load_delta, require_same, save_delta
 from gazetteer.attribution.scores.components import NONE, component_rows, require_room, write_components
@@ -100,6 +100,10 @@ def apply_edit(model: str, deltas: Sequence[str], out: str, *, undo: bool = Fals
     Args:
         deltas: files of edits, each made from the same model; see `compose`.
 
+    Returns:
+        ``model``, the copy; ``weights``; ``undone``; ``left_out`` (`left_out`); ``rounding``, in words, and unless
+        undone the numbers of `Rounding`, which are of what was written.
+
     Raises:
         InputError: edits that do not compose or do not fit the model.
     """
@@ -107,7 +111,9 @@ def apply_edit(model: str, deltas: Sequence[str], out: str, *, undo: bool = Fals
     part = next((part for part in ("unet", "transformer") if (Path(model) / part).is_dir()), "unet")
     rounding = edit_model(model, out, edit, part=part, undo=undo)
     said = "to what they were, bit for bit" if undo else str(rounding)
-    return {"model": out, "weights": len(edit), "undone": undo, "rounding": said, **vars(rounding)}
+    without = left_out(model, part)
+    done = {"model": out, "weights": len(edit), "undone": undo, "left_out": without, "rounding": said}
+    return done if undo else {**done, **vars(rounding)}
 
 
 def file_name(text: str) -> str:

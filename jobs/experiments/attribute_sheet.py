@@ -71,6 +71,9 @@ def _columns(
     studied = load_studied(run.model)
     paint = painter(studied.pipe, run.generation)
     given = [case.prompt for case in shown], [case.seed for case in shown]
+    for delta in deltas:  # what does not fit is refused before minutes of painting
+        with applied(studied.pipe.unet, delta, read_in=studied.dtype):
+            pass
     columns, said = {"original": paint(*given)}, []
     for delta, edit in zip(deltas, about, strict=True):
         rounding = fitted(delta, lambda _: studied.dtype)[1]
@@ -85,6 +88,9 @@ def _about(delta: Delta, path: str) -> dict[str, str]:
     config = delta.provenance.get("config", {})
     if not config.get("concept"):
         raise InputError(f"{path} does not say which concept it is for; a sheet shows edits of one concept.")
+    for key in ("concept", "goal", "objective", "method", "estimator"):
+        if not isinstance(config.get(key) or "", str):
+            raise InputError(f"{path} says its {key} is {config[key]!r}; accepted: text.")
     goal = config.get("goal") or ("amplify" if config.get("objective") == "amplify" else "erase")
     if goal not in ("erase", "amplify"):
         raise InputError(f"{path} says its goal is {goal!r}; accepted: erase, amplify.")

@@ -32,6 +32,8 @@ def require_own_folder(folder: str | Path, ours: bool = False) -> None:
 
     ours: what lies there shows that the command made it, from before commands claimed their folders.
     """
+    if not str(folder):  # which is the present folder to a path
+        raise InputError("The name of the folder is empty (a variable that is not set?); name a folder.")
     if Path(folder).exists() and not Path(folder).is_dir():
         raise InputError(f"{folder} is a file; name a folder.")
     if not (ours or (Path(folder) / LIST).is_file()):
