@@ -31,6 +31,8 @@ AMPLIFY = (
     *CAD_FOLLOWERS,
 )  # fmt: skip
 
+MOST_STEPS = 10
+"""Sampler steps that an evaluation and its edits take at most."""
 PARTS = ("erase", "amplify", "styles", "areas", "attacks", "located", "faithfulness", "heldout")
 """Of an evaluation; ``attacks`` and ``located`` need ``erase``, which says at which doses, and comes with them."""
 

@@ -96,6 +96,9 @@ class ConceptProblems:
         self.wide = scope_weights(pipe.unet, config.wide)
         self._samples: dict[tuple[str, ...], Samples] = {}
         self._walks: dict[tuple[str | int, ...], Samples] = {}
+        self.named_by: dict[str, int] = {}
+        """Of every concept whose context was asked for, how many prompts that name it beside something else are in it;
+        with none its bare name stands for them."""
 
     @property
     def unet(self) -> nn.Module:
@@ -134,9 +137,10 @@ class ConceptProblems:
         return diffusion_problem(self.unet, Amplify(), samples, weights, c.batch)
 
     def context(self, concept: str) -> Context:
-        """Prompts to measure a concept on: those that name it beside something else, and others."""
+        """Prompts to measure a concept on: those that name it beside something else, and others; see `named_by`."""
         c = self.config
         named = [p for p, has in self.prompts.items() if concept in has and self.without(p, concept) not in (p, "")]
+        self.named_by[concept] = len(named[: c.context])
         named = named[: c.context] or [c.template.format(concept)]
         prompts_without = [p for p, has in self.prompts.items() if concept not in has]
         return Context(

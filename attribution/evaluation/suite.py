@@ -12,7 +12,7 @@ from gazetteer.attribution.attacks.names import FLOOR
 from gazetteer.attribution.attacks.relearning import Relearning
 from gazetteer.attribution.attacks.words import Attack
 from gazetteer.attribution.edits.defaults import POOL, dose, evaluated, tried
-from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FEATURES, PARTS
+from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FEATURES, MOST_STEPS, PARTS
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cache import ResultCache
@@ -87,7 +87,7 @@ def quick(steps: int, guidance: float, seed: int) -> SuiteConfig:
     methods = ("steps", "steps_random", "cad", "repaired", "uce", "sae_ablate", "sae_negative", "sae_replace")
     raising = ("steps", "steps_random", "cad")
     return SuiteConfig(
-        MethodConfig(steps=min(10, steps), guidance=guidance, seed=seed),
+        MethodConfig(steps=min(MOST_STEPS, steps), guidance=guidance, seed=seed),
         EvaluationConfig(methods, raising, special={m: (dose("erase", m, "objects").taken,) for m in methods},
                          raised={m: (dose("amplify", m, "objects").taken,) for m in raising}, most=4, seek=8),
         pool=96, erase=2, amplify=1, styles=False, areas=False, fewer=("steps", "cad"), located=("cad", "steps"),

@@ -11,7 +11,7 @@ import numpy as np
 from annotated_types import Ge
 from PIL import Image
 
-from gazetteer.attribution.edits.defaults import EVALUATED, POOL, Dose, dose, evaluated
+from gazetteer.attribution.edits.defaults import POOL, Dose, dose, evaluated, unlike_evaluated
 from gazetteer.attribution.edits.delta import Delta, applied
 from gazetteer.attribution.edits.delta_file import require_same, save_delta
 from gazetteer.attribution.edits.method_names import accepted, takes_all
@@ -20,14 +20,14 @@ from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.evaluators import Images, painter
 from gazetteer.attribution.scores.selection import TopFraction
-from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import claim_folder, try_folder
-from gazetteer.data.core.settings import Natural, settings
+from gazetteer.data.core.settings import Effect, Natural, settings
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.provenance import provenance
+from gazetteer.jobs.config.fingerprint import marks_of
 from gazetteer.jobs.config.schema import RunConfig
-from gazetteer.jobs.experiments.attribute_evaluate import load_methods, named, read_cases, style_words
+from gazetteer.jobs.experiments.attribute_evaluate import load_methods, made_with, named, read_cases, style_words
 from gazetteer.jobs.experiments.attribute_model import model_marks, prompt_marks
 from gazetteer.jobs.experiments.attribute_score import file_name
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
@@ -80,10 +80,12 @@ def make_edit(
 
     Returns:
         ``edit``, ``weights``, ``asked`` and ``eligible`` (`Supply`; None where no score chooses), ``short``,
-        everything of `config`, ``kind`` (objects or styles), ``measured`` (whether the evaluation chose this dose, on
-        this model so sampled), ``too_strong`` (whether no dose that it tried kept the others), ``before`` and ``after``
-        (pictures of ``prompt``), ``sheet``; paths are empty without pictures; ``computed_in``, ``said`` and
-        ``rounding``, of the numbers.
+        everything of `config`, ``kind`` (`defaults.KINDS`), ``measured`` (whether the evaluation chose this dose, for
+        this method and kind, on all that is the same here), ``differs`` (the keys that are not), ``outcome`` (what it
+        came to there, `Outcome`; None where it was not measured), ``too_strong`` (whether no dose that it tried kept
+        the others), ``named_by`` (the prompts that name the concept that it was made from, 0 for its bare name; None
+        where the method takes none), `made_with`, ``before`` and ``after`` (pictures of ``prompt``), ``sheet``; paths
+        are empty without pictures; ``computed_in``, ``said`` and ``rounding``, of the numbers.
 
     Raises:
         InputError: an unknown concept, goal or method, a fraction that takes nothing, or an edit of the same name and
@@ -112,23 +114,27 @@ def make_edit(
     stored, rounding, said = studied.written(Delta(edit.changes, about))
     claim_folder(out)
     save_delta(stored, path)
-    measured = default.measured and fraction == default.taken and _evaluated_on(run)
+    differs, named_by = _differs(run, methods, marks, config), prepared.problems.named_by.get(config.concept)
+    measured = default.measured and fraction == default.taken and not differs and named_by != 0
     shown = [c for c in prompts.cases if c.half == REPORT and config.concept in c.named][: config.sheet]
     return {
         "edit": str(path), "weights": len(edit), "asked": supply and supply.asked,
         "eligible": supply and supply.eligible, **dataclasses.asdict(config), "kind": kind,
-        "measured": measured, "too_strong": measured and default.too_strong,
+        "measured": measured, "differs": differs, "too_strong": measured and default.too_strong,
+        "outcome": dataclasses.asdict(default.outcome) if measured and default.outcome else None,
+        "named_by": named_by, **made_with(run, methods),
         "computed_in": studied.computed_in, "said": said, "short": supply.short if supply else "",
         "rounding": str(rounding),
         **_pictures(run, prepared, edit, shown, path),
     }  # fmt: skip
 
 
-def _evaluated_on(run: RunConfig) -> bool:
-    """Whether model and sampling are those that doses were chosen on, whatever its type, which moves last digits."""
-    model, generation = Path(run.model.path), run.generation
-    sampled = evaluated(generation.steps, generation.guidance, 0)
-    return model.is_dir() and (digest_path(str(model)), sampled.steps, sampled.guidance) == EVALUATED
+def _differs(run: RunConfig, methods: MethodConfig, marks: dict[str, Any], config: EditConfig) -> list[str]:
+    """The keys of all that decides an edit and the pictures of it that are not as they were evaluated."""
+    sampled = marks_of(run, {Effect.PICTURES}, "generation")
+    own = evaluated(run.generation.steps, run.generation.guidance, run.seed)
+    made = [f"methods.{name}" for name, value in vars(methods).items() if value != getattr(own, name)]
+    return made + unlike_evaluated({**marks, **sampled, "seed": run.seed, "pool": config.pool})
 
 
 def _pictures(run: RunConfig, methods: Methods, edit: Delta, cases: list[Case], path: Path) -> dict[str, str]:

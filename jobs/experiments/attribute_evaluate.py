@@ -54,11 +54,22 @@ def style_words(run: RunConfig) -> tuple[str, ...]:
 
 
 def named(run: RunConfig, concept: str) -> tuple[str, str]:
-    """The concept that is meant, and whether it is of the objects or the styles; InputError for an unknown one."""
+    """The concept that is meant, and its kind (`defaults.KINDS`) as the evaluation has it: what is no object of
+    `steer.concepts`, where these name any, covers the picture; InputError for an unknown one."""
     known, styles = Vocabulary(run.vocabulary).concepts, style_words(run)
     lists = f"vocabulary.concepts{' or steer.words' if styles else ''}"
     (meant_concept,) = meant([concept], (*known, *styles), f"{{!r}} is not in {lists}")
-    return meant_concept, "objects" if meant_concept in known else "styles"
+    if meant_concept not in known:
+        return meant_concept, "styles"
+    objects = set(run.steer.concepts) & set(known)
+    return meant_concept, "objects" if meant_concept in objects or not objects else "areas"
+
+
+def made_with(run: RunConfig, methods: MethodConfig) -> dict[str, Any]:
+    """How edits are made: ``steps`` and ``guidance`` of the sampler, ``seeds`` (trajectories) and ``context`` (prompts
+    that name it, and as many that do not) of a concept; and ``configured_steps``, the configuration's own."""
+    own = {name: getattr(methods, name) for name in ("steps", "guidance", "seeds", "context")}
+    return {**own, "configured_steps": run.generation.steps}
 
 
 def load_methods(run: RunConfig, config: MethodConfig, prompts: Prompts) -> tuple[Methods, Studied]:
@@ -82,8 +93,9 @@ def evaluate(
 
     Returns:
         what `run_suite` does, with ``settings`` (a digest of what the results depend on), ``computed_in``,
-        ``features_skipped``, why nothing was erased through features, and ``source_of_choosing_half``: [n, m], of m
-        prompts that edits were made from n are of the half that doses are chosen on (`Prompts.shared`).
+        ``features_skipped``, why nothing was erased through features, ``source_of_choosing_half``: [n, m], of m
+        prompts that edits were made from n are of the half that doses are chosen on (`Prompts.shared`), and `made_with`
+        of edits and pictures.
 
     Raises:
         InputError: no prompt names the concepts, or the folder holds results of other settings, models or prompts.
@@ -125,7 +137,7 @@ def evaluate(
     result = run_suite(subject, config, concepts, only, cache, parts)
     shared = [prompts.shared, len(prompts.source)]
     about = {"settings": digest_json(settings), "computed_in": studied.computed_in, "features_skipped": skipped}
-    return {**result, **about, "source_of_choosing_half": shared}
+    return {**result, **about, "source_of_choosing_half": shared, **made_with(run, config.methods)}
 
 
 def _with_parts(run: RunConfig, config: SuiteConfig, concepts: Sequence[str], parts: Sequence[str]) -> SuiteConfig:

@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING, Any
 from gazetteer.attribution.edits.method_names import FEATURES
 from gazetteer.data.core.files.atomic import replace_file
 from gazetteer.data.core.terminal import print_table
-from gazetteer.jobs.experiments.attribute_table import evaluation_table, shared_prompts
+from gazetteer.jobs.experiments.attribute_table import (
+    evaluation_table,
+    sampled_with,
+    shared_prompts,
+    steps_of,
+    trajectories,
+)
 from gazetteer.jobs.plots.charts import Point, bars, curves, matrix, save_plots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+INEFFECTIVE = 0.85
+"""What leaves so much of what it is to erase, or amplifies as little, is said to do hardly anything."""
 FEWEST = 3
 """A cell of an interference matrix that rests on fewer pictures is not drawn: one picture more or less decides it."""
 _GOALS = (
@@ -54,7 +62,7 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     print_heldout(result.get("faithfulness_heldout", {}))
     if result.get("features_skipped"):
         print(f"nothing was erased through features: {result['features_skipped']}")
-    if said := shared_prompts(result):
+    for said in filter(None, (sampled_with(result), shared_prompts(result))):
         print(said)
     if result.get("nothing"):
         print(f"nothing was measured of {', '.join(result['nothing'])}: no concept of the kind that the model shows")
@@ -125,10 +133,12 @@ def print_edit(result: Mapping[str, Any]) -> None:
     print(f"{result['goal']} {result['concept']} by {method}: {result['weights']} weights, fraction {fraction:g}")
     if result["short"]:
         print(result["short"])
-    if not result["measured"]:
-        print(
-            f"this dose of {method} to {result['goal']} {result['kind']} was not chosen by an evaluation of this model"
-        )
+    print(
+        f"made with {steps_of(result)}, from {trajectories(result)}; pictures before and after it are painted with "
+        f"{result['configured_steps']} steps"
+    )
+    for said in edit_remarks(result):
+        print(said)
     if result["too_strong"]:
         print(f"no dose of {method} that was evaluated keeps 90 % of the others; this is the gentlest of them")
     if result["said"]:
@@ -139,6 +149,27 @@ def print_edit(result: Mapping[str, Any]) -> None:
             print(f"{name}: {result[name]}")
     if not result["before"]:
         print("no pictures: --sheet is 0, or no prompt of the configuration names the concept")
+
+
+def edit_remarks(result: Mapping[str, Any]) -> list[str]:
+    """What the evaluation found of an edit's method, dose and kind of concept, or why it says nothing of it."""
+    method, goal, concept, outcome = result["method"], result["goal"], result["concept"], result["outcome"]
+    said = []
+    if result["named_by"] == 0:
+        said.append(f"no prompt of the configuration names {concept} beside something else: made from its bare name")
+    if outcome:
+        share, kept = f"{outcome['target']:.2f}", f"{outcome['others']:.2f} of all others kept"
+        gone = f"{share} of them left" if goal == "erase" else f"shown in {share} of pictures that missed them"
+        weak = outcome["target"] >= INEFFECTIVE if goal == "erase" else outcome["target"] < 1 - INEFFECTIVE
+        hardly = f": it hardly {'erases' if goal == 'erase' else 'amplifies'} anything" if weak else ""
+        said.append(f"evaluated at this dose on {outcome['of']}, mean: {gone}, {kept}{hardly}")
+    elif not result["measured"]:
+        differs = f" ({', '.join(result['differs'])} differ)" if result["differs"] else ""
+        said.append(
+            f"this dose of {method} to {goal} {result['kind']} was not chosen by an evaluation of this model so sampled"
+            f"{differs}"
+        )
+    return said
 
 
 def print_features(result: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gazetteer.attribution.attacks.names import ATTACKS, INTACT
+from gazetteer.attribution.edits.defaults import evaluated
 
 _GOALS = {
     "erase": "Erasing objects", "erase_styles": "Erasing looks", "erase_together": "Objects and looks together",
@@ -23,7 +24,7 @@ def evaluation_table(result: Mapping[str, Any]) -> str:
     Args:
         result: of `gazetteer.attribution.evaluation.suite.run_suite`.
     """
-    parts = ["# Evaluation of edits", _ABOUT, *filter(None, [shared_prompts(result)])]
+    parts = ["# Evaluation of edits", _ABOUT, *filter(None, [sampled_with(result), shared_prompts(result)])]
     for goal, title in _GOALS.items():
         if figures := result.get(goal):
             parts += [
@@ -49,6 +50,30 @@ _ABOUT = (
     "own; `realism`: theirs. Attacks: how often the concept is shown again. `seconds`: of CPU to make the edit of one "
     "concept; trajectories that several methods use count for the first."
 )
+
+
+def sampled_with(result: Mapping[str, Any]) -> str:
+    """A sentence of how edits were made and pictures painted; nothing of a result from before it said so."""
+    if "steps" not in result:
+        return ""
+    edits = f"edits from {trajectories(result)}"
+    full = evaluated(result["steps"], result["guidance"], 0)
+    if (result["seeds"], result["context"]) != (full.seeds, full.context):
+        edits += f" (the full evaluation and `attribute edit` take {full.seeds} and {full.context})"
+    return f"Edits are made and pictures painted with {steps_of(result)}; {edits}."
+
+
+def steps_of(result: Mapping[str, Any]) -> str:
+    """The sampler's steps beside the configuration's, and the guidance."""
+    steps, configured = result["steps"], result["configured_steps"]
+    own = f"{steps}" if steps == configured else f"{steps} of the configuration's {configured}"
+    return f"{own} sampler steps at guidance {result['guidance']:g}"
+
+
+def trajectories(result: Mapping[str, Any]) -> str:
+    """How much an edit of one concept is made from."""
+    seeds, context = result["seeds"], result["context"]
+    return f"{seeds} trajector{'y' if seeds == 1 else 'ies'} and up to {context} prompts that name the concept"
 
 
 def shared_prompts(result: Mapping[str, Any]) -> str:

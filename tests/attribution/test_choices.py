@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gazetteer.attribution.edits import problems as problems_module
-from gazetteer.attribution.edits.defaults import KINDS, dose
+from gazetteer.attribution.edits.defaults import KINDS, OUTCOMES, dose
 from gazetteer.attribution.edits.delta import Delta, ablation
 from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, leader
 from gazetteer.attribution.edits.methods import Methods
@@ -84,25 +86,72 @@ def test_prompts_whose_word_cannot_be_taken_out_say_nothing_of_taking_it_out() -
     assert evaluation.pairs.blocking("dog").target.tolist() == [[1.0, 0.0]] * 2
 
 
+PAGE = Path(__file__).parents[2] / "docs/results/attribution.md"
+
+
+def rows_of(table: str) -> dict[str, tuple[str, float, float, float]]:
+    """Of a table of the page by method its first cell, target, others and dose; the table is named by its first cell.
+
+    That of a method for which there is no dose (a word deleted) is left out.
+    """
+    lines = iter(PAGE.read_text(encoding="utf-8").splitlines())
+    head = next(line for line in lines if line.startswith(f"| {table} | `target` |"))
+    columns = [cell.strip().strip("`") for cell in head.strip("|").split("|")]
+    asked = "asked" if "asked" in columns else "fraction"
+    rows = {}
+    for line in itertools.takewhile(lambda line: line.startswith("|"), lines):
+        cells = dict(zip(columns, (cell.strip() for cell in line.strip("|").split("|")), strict=True))
+        if (taken := cells[asked]) and (named := re.match(r"\**`(\w+)`", cells[table])):
+            percent = 0.01 if "%" in taken else 1.0
+            dosed = 1.0 if taken == "all" else float(re.sub("[^0-9.]", "", taken)) * percent
+            found = (float(cells[name].split()[0]) for name in ("target", "others"))
+            rows[named[1]] = (cells[table], *found, dosed)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("goal", "kind", "table"),
+    [
+        ("erase", "objects", "ten objects"), ("erase", "styles", "six looks"), ("erase", "areas", "six areas"),
+        ("amplify", "objects", "method"),
+    ],
+)  # fmt: skip
+def test_what_was_evaluated_is_what_the_page_of_results_says(goal: str, kind: str, table: str) -> None:
+    """No method more and none less, with the dose that was chosen, and what came of it."""
+    rows = rows_of(table)
+    assert {method: row[1:3] for method, row in rows.items()} == OUTCOMES[goal, kind][1]
+    for method, (title, target, others, taken) in rows.items():
+        own = dose(goal, method, kind)
+        assert own.measured and own.taken == pytest.approx(taken) and own.too_strong == ("no dose keeps" in title)
+        assert own.outcome and (own.outcome.target, own.outcome.others) == (target, others)
+
+
+def test_a_method_that_was_not_evaluated_has_a_dose_and_no_outcome() -> None:
+    assert set(OUTCOMES) == {("erase", kind) for kind in KINDS} | {("amplify", "objects")}
+    for goal, method, kind in (
+        ("erase", "esd", "objects"), ("erase", "ca_all", "objects"), ("erase", "magnitude", "objects"),
+        ("erase", "cad_wanda", "objects"), ("erase", "cad_random", "styles"), ("erase", "steps_all", "styles"),
+        ("amplify", "steps", "styles"), ("erase", "live", "styles"),
+    ):  # fmt: skip
+        own = dose(goal, method, kind)
+        assert not own.measured and own.outcome is None and not own.too_strong
+    assert not dose("erase", "random", "objects", reference="cad").measured  # as many as another method takes
+
+
 def test_an_edit_takes_the_dose_that_its_method_was_evaluated_with() -> None:
     for goal, method, kind, wanted in (
         ("erase", "cad", "objects", 0.00033), ("erase", "cad_random", "objects", 0.00033),
         ("erase", "steps", "objects", 0.01), ("erase", "random", "objects", 0.01), ("erase", "uce", "objects", 1.0),
         ("amplify", "steps", "objects", 0.001), ("amplify", "steps_all", "objects", 1.0),
         ("erase", "cad", "styles", 0.00033), ("erase", "repaired", "styles", 0.00033),
-        ("erase", "random", "styles", 0.003),
+        ("erase", "random", "styles", 0.003), ("erase", "esd", "objects", 0.01),
     ):  # fmt: skip
-        found = dose(goal, method, kind)
-        assert found.taken == wanted and found.measured
-        assert found.too_strong == (method == "cad")  # of what follows it nothing is said
-        text = (Path(__file__).parents[2] / "docs/results/attribution.md").read_text(encoding="utf-8")
-        rows = [line for line in text.splitlines() if line.startswith(f"| `{method}`") and " % |" in line]
-        assert wanted == 1.0 or any(f"| {100 * wanted:g} % |" in row for row in rows)
+        assert dose(goal, method, kind).taken == wanted
     for goal, method, kind, words in (
         ("erase", "x", "objects", r"Unknown method 'x' to erase; accepted: steps, .*uce.*\."),
         ("amplify", "uce", "objects", "Unknown method 'uce' to amplify; accepted: steps"),
         ("forget", "cad", "objects", "Unknown goal 'forget'; accepted: erase, amplify"),
-        ("erase", "cad", "moods", "Unknown kind of concept 'moods'; accepted: objects, styles"),
+        ("erase", "cad", "moods", "Unknown kind of concept 'moods'; accepted: objects, styles, areas"),
     ):
         with pytest.raises(InputError, match=words):
             dose(goal, method, kind)

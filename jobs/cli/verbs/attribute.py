@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from gazetteer.attribution.attacks.names import ATTACKS, FLOOR
-from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FEATURES, PARTS
+from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FEATURES, MOST_STEPS, PARTS
 from gazetteer.data.core.files.own_files import require_own_folder, says
 from gazetteer.jobs.cli.arguments import DONE, OF_RUN, configuration, configured, machine, of_run, seed
 from gazetteer.jobs.cli.output import print_json
@@ -77,8 +77,9 @@ def _add_concepts(verbs: Any) -> None:
     """The verbs that take concepts of the run's vocabulary."""
     edit = verbs.add_parser(
         "edit", help="make an edit that erases or amplifies a concept, by any evaluated method",
-        description="Make the edit that was evaluated, and pictures before and after. It takes minutes at most and "
-        "does not resume: what is stopped starts anew.",
+        description=f"Make the edit that was evaluated, and pictures before and after. As the evaluation it takes "
+        f"{MOST_STEPS} of generation.steps at most to make it; the pictures are painted with all of them. It takes "
+        "minutes at most and does not resume: what is stopped starts anew.",
     )  # fmt: skip
     configured(edit)
     edit.add_argument("--out", required=True, metavar="FOLDER", help="receives the edit")
@@ -126,7 +127,12 @@ def _add_concepts(verbs: Any) -> None:
 
 
 def _add_evaluate(verbs: Any) -> None:
-    evaluate = verbs.add_parser("evaluate", help="faithfulness, erasing and amplifying, measured on same-seed pairs")
+    evaluate = verbs.add_parser(
+        "evaluate", help="faithfulness, erasing and amplifying, measured on same-seed pairs",
+        description=f"Measure faithfulness, erasing and amplifying on same-seed pairs. Edits are made and pictures "
+        f"painted with {MOST_STEPS} of generation.steps at most, edits from 2 trajectories and up to 16 prompts that "
+        "name the concept, as attribute edit makes them; with --quick from 1 and 8.",
+    )  # fmt: skip
     configured(evaluate)
     evaluate.add_argument("--quick", action="store_true", help="few concepts, few pictures: minutes, wide intervals")
     evaluate.add_argument("--concepts", nargs="+", default=[], metavar="CONCEPT", help="default: by the intact rate")
@@ -143,7 +149,7 @@ def _add_evaluate(verbs: Any) -> None:
         help=f"of {', '.join(ATTACKS)}; default: all; {FLOOR}: the floor alone, which is measured with any",
     )  # fmt: skip
     evaluate.add_argument(
-        "--out", default="", metavar="FOLDER",
+        "--out", metavar="FOLDER",
         help="receives evaluation.json and plots, and caches every result, so that the same command goes on; other "
         "parts and methods of the same concepts are added",
     )  # fmt: skip
@@ -173,6 +179,8 @@ def _attribute_apply(arguments: argparse.Namespace) -> int:
     result = apply_edit(arguments.model, arguments.edit, arguments.out, undo=arguments.undo)
     done = "put back " if result["undone"] else "changed, "
     print(f"{result['model']}: {result['weights']} weights {done}{result['rounding']}")
+    if result["left_out"]:
+        print(f"left out of the copy, as they hold the weights unedited: {', '.join(result['left_out'])}")
     print_json(arguments, result)
     return DONE
 
@@ -239,7 +247,7 @@ def _attribute_evaluate(arguments: argparse.Namespace) -> int:
     config = size(run.generation.steps, run.generation.guidance, run.seed)
     config = attacked_by(config, arguments.attacks) if arguments.attacks else config
     cache = f"{arguments.out}/cache" if arguments.out else ""
-    if arguments.out:
+    if arguments.out is not None:
         require_own_folder(arguments.out, ours=says(f"{cache}/settings.json", "cases", "source"))
         earlier(arguments.out)  # refused now, not after hours
     result = evaluate(run, config, arguments.concepts, cache, arguments.methods, parts)

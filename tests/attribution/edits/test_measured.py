@@ -1,0 +1,106 @@
+"""What `attribute edit` says of its dose is true of the model, the sampling and the concept at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gazetteer.attribution.edits.defaults import EVALUATED, POOL, dose, evaluated, unlike_evaluated
+from gazetteer.attribution.edits.problems import MethodConfig
+from gazetteer.jobs.config.schema import RunConfig, load_config
+from gazetteer.jobs.experiments.attribute_edit import EditConfig, _differs, make_edit
+from gazetteer.jobs.experiments.attribute_evaluate import made_with, named, read_cases, style_words
+from gazetteer.jobs.experiments.attribute_model import model_marks, prompt_marks
+from gazetteer.jobs.experiments.attribute_report import edit_remarks, print_edit
+from gazetteer.jobs.experiments.attribute_table import evaluation_table, sampled_with
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
+from tests.support.models.tiny_pipeline import tiny_pipeline
+
+
+def differs(run: RunConfig, **of_methods: Any) -> list[str]:
+    methods = dataclasses.replace(evaluated(run.generation.steps, run.generation.guidance, run.seed), **of_methods)
+    prompts = read_cases(run, POOL, style_words(run))
+    marks = {**model_marks(run), **prompt_marks(prompts, list(Vocabulary(run.vocabulary).concepts))}
+    return _differs(run, methods, marks, EditConfig("dog"))
+
+
+def test_doses_were_chosen_on_the_shipped_configuration(tmp_path: Path) -> None:
+    assert differs(load_config(None)) == differs(load_config(None, ["generation.steps=10"])) == []
+    assert differs(load_config(None), tune_steps=1) == ["methods.tune_steps"]
+    (tmp_path / "prompts.txt").write_text("a dog on grass\na dog and a boat\na boat on the sea\na dog at night\n")
+    for override, keys in (
+        ("model.scheduler=ddim", ["model.scheduler"]),
+        ("model.dtype=bfloat16", ["model.dtype"]),
+        ("generation.height=64", ["generation.height"]),
+        ("generation.guidance=3", ["generation.guidance"]),
+        ("generation.steps=50", ["generation.steps"]),
+        ("generation.steps=8", ["generation.steps"]),
+        ("seed=7", ["seed"]),
+        (f"prompts.path={tmp_path / 'prompts.txt'}", ["prompts"]),
+        ("vocabulary.concepts=[dog,boat]", ["prompts", "vocabulary.concepts"]),
+    ):
+        assert differs(load_config(None, [override])) == keys, override
+    assert unlike_evaluated({**EVALUATED, "model.new": 1}) == ["model.new"]
+    assert unlike_evaluated({key: value for key, value in EVALUATED.items() if key != "pool"}) == ["pool"]
+
+
+def test_what_covers_the_picture_was_evaluated_apart_from_things() -> None:
+    run = load_config(None)
+    assert [named(run, c)[1] for c in ("dog", "sky", "night")] == ["objects", "areas", "styles"]
+    others = dataclasses.replace(run, steer=dataclasses.replace(run.steer, concepts=("person",)))
+    assert named(others, "sky")[1] == "objects"  # where nobody says which are things
+
+
+def result(goal: str, method: str, kind: str, **other: Any) -> dict[str, Any]:
+    own = dose(goal, method, kind)
+    return {
+        "goal": goal, "method": method, "kind": kind, "concept": "night", "measured": own.measured, "differs": [],
+        "outcome": own.outcome and dataclasses.asdict(own.outcome), "named_by": 16, **other,
+    }  # fmt: skip
+
+
+def test_an_edit_says_what_the_evaluation_came_to_with_its_dose() -> None:
+    assert edit_remarks(result("erase", "repaired", "styles")) == [
+        "evaluated at this dose on six looks, mean: 1.00 of them left, 0.97 of all others kept: it hardly erases "
+        "anything"
+    ]
+    (said,) = edit_remarks(result("erase", "uce", "objects"))
+    assert said == "evaluated at this dose on ten objects, mean: 0.14 of them left, 1.01 of all others kept"
+    (said,) = edit_remarks(result("amplify", "steps", "objects"))
+    assert "13 concepts, mean: shown in 0.49 of pictures that missed them" in said and "hardly" not in said
+    (said,) = edit_remarks(result("erase", "esd", "styles", differs=["seed"]))
+    assert "was not chosen by an evaluation of this model so sampled (seed differ)" in said
+
+
+def test_an_edit_made_from_the_bare_name_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_pipeline().save_pretrained(tmp_path / "tiny")
+    (tmp_path / "prompts.txt").write_text("a dog on grass\na dog and a boat\na boat on the sea\na house\n")
+    run = load_config(None, [f"model.path={tmp_path / 'tiny'}", f"prompts.path={tmp_path / 'prompts.txt'}"])
+    run = dataclasses.replace(run, generation=dataclasses.replace(run.generation, steps=3))
+    methods = MethodConfig(steps=2, context=4, context_steps=1, tune_steps=1)
+    for concept, method, by in (("house", "steps", 0), ("house", "random", 0), ("house", "cad", None)):
+        config = EditConfig(concept, method=method, fraction=0.1, sheet=0, pool=2)
+        done = make_edit(run, methods, config, str(tmp_path / method))
+        assert done["named_by"] == by and not done["measured"]
+        print_edit(done)
+        said = capsys.readouterr().out
+        assert ("no prompt of the configuration names house beside something else" in said) == (by == 0)
+    assert "made with 2 of the configuration's 3 sampler steps at guidance" in said
+    assert "before and after it are painted with 3 steps" in said
+
+
+def test_an_evaluation_says_how_edits_were_made() -> None:
+    run = load_config(None)
+    own = evaluated(16, 6.0, 0)
+    full, few = (made_with(run, m) for m in (own, dataclasses.replace(own, seeds=1, context=8)))
+    assert full == {"steps": 10, "guidance": 6.0, "seeds": 2, "context": 16, "configured_steps": 16}
+    said = "Edits are made and pictures painted with 10 of the configuration's 16 sampler steps at guidance 6; edits "
+    assert sampled_with(full) == f"{said}from 2 trajectories and up to 16 prompts that name the concept."
+    assert sampled_with(few) == (
+        f"{said}from 1 trajectory and up to 8 prompts that name the concept (the full evaluation and `attribute edit` "
+        "take 2 and 16)."
+    )
+    assert sampled_with({}) == "" and sampled_with(few) in evaluation_table(few)
