@@ -9,12 +9,19 @@ said, and also
 - a built-in place by everyday words for it: "the bottom", "lower side" are bottom edge and bottom half, between which
   "edge" and "half" decide, "upper left corner" is top left, "the middle" is centre. They are taken for a place only
   where they are not said of something else: "the top of the picture" is one, "the top of a tree" and "top hat" are not.
+
+What an answer denies it does not name: "not sky but sea" names sea, "sky without clouds" sky. A denial reaches to the
+next sign or "but"; a word of denial that a label itself is called by ("no entry sign") denies nothing.
+
+An answer that names several labels agrees with each of them by its share (`credit`): who lists the whole vocabulary
+says no more than who guesses.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 
 from gazetteer.labeling.rules.kinds.places import PLACES
@@ -48,6 +55,15 @@ _SMALL = frozenset(("and", "or", "at", "in", "on", "to", "near", "along", "towar
 _SAYS_NOTHING = _FRAME | {"style", "look", "art", "light", "lighting", "effect", "mood"}
 
 
+_TURNS = re.compile(
+    r"(?P<denies>(?<![\w-])(?:(?:any|every)thing but|all but|(?:other|rather) than|instead of|not|no|non|never|without"
+    r"|neither|nor|none|nothing|cannot|except|excluding|unlike|(?:is|are|was|do|does|did|ca|wo)n?['’]?t|\w+n['’]t)"
+    r"(?![\w-]))|(?P<ends>[,;.:!?()/\n–—]|\s-\s|(?<![\w-])(?:but|only|though|however|rather|instead)(?![\w-]))",
+    re.IGNORECASE,
+)
+"""Where an answer begins to deny something, and where it ends to."""
+
+
 class OwnWords:
     """Finds the labels that a person's answer names."""
 
@@ -63,25 +79,63 @@ class OwnWords:
             for written, same in self._written.items()
         })  # fmt: skip
 
+        phrases = (*names, *(other for same in others.values() for other in same))
+        self._called = frozenset(word for phrase in phrases for word in words(phrase))
+
     def named(self, answer: str) -> set[str]:
         """The names that an answer gives."""
-        said = {name for written in self._index.find(_american(answer))[0] for name in self._written[written]}
-        return said | (places_named(answer) & self._names)
+        return set().union(*self.mentions(answer))
+
+    def mentions(self, answer: str) -> list[set[str]]:
+        """The names that an answer gives, together those between which one and the same wording leaves the choice."""
+        said = [self._written[written] for written in sorted(self._index.find(_american(answer))[0])]
+        return apart([*said, *(places & self._names for places in _place_mentions(answer))])
+
+    def affirmed(self, answer: str) -> str:
+        """What an answer says, without what it denies."""
+        kept, start, denied = [], 0, False
+        for turn in _TURNS.finditer(answer):
+            if turn["denies"] and self._called & {*turn["denies"].casefold().split()}:
+                continue
+            kept += [] if denied else [answer[start : turn.start()]]
+            kept.append(turn["ends"] or " , ")
+            start, denied = turn.end(), bool(turn["denies"])
+        return "".join([*kept, *([] if denied else [answer[start:]])])
+
+
+def apart(mentions: Iterable[set[str]]) -> list[set[str]]:
+    """Mentions without a name in common: those that have one are one; without names they are none."""
+    separate: list[set[str]] = []
+    for mention in mentions:
+        if mention:
+            same = [other for other in separate if other & mention]
+            separate = [other for other in separate if not other & mention] + [mention.union(*same)]
+    return separate
+
+
+def credit(concept: str, mentions: Sequence[set[str]]) -> float:
+    """How far an answer with these mentions (`apart`) agrees with a label: 1 of one, 1/2 of two, 0 of others."""
+    return any(concept in mention for mention in mentions) / max(len(mentions), 1)
 
 
 def places_named(answer: str) -> set[str]:
     """The built-in places (`PLACES`) for which an answer has everyday words."""
+    return set().union(*_place_mentions(answer))
+
+
+def _place_mentions(answer: str) -> list[set[str]]:
+    """The places of every wording that stands for some, in order."""
     tokens = [token for token in _parts_of(answer) if token not in _ARTICLES]
     # "the left hand side" is a place and "the left hand" is none.
     tokens = [token for token, after in pairwise([*tokens, ""]) if (token, after) != ("hand", "side")]
-    places: set[str] = set()
+    places: list[set[str]] = []
     start = 0
     while start < len(tokens):
         end = start
         while end < len(tokens) and tokens[end] in _MEANS:
             end += 1
         if end > start and _by_itself(tokens, start, end):
-            places |= _places([_MEANS[token] for token in tokens[start:end]])
+            places.append(_places([_MEANS[token] for token in tokens[start:end]]))
         start = max(end, start + 1)
     return places
 

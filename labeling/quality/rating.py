@@ -5,11 +5,12 @@ it fires most, dark where it is silent, and asks what lights up.
 It holds no label, no vocabulary and nothing from which either could be read: a feature is known by its site and number.
 The answers are saved as a file by the browser; nothing is sent anywhere.
 
-An answer agrees when it names the label's concept, look or place, in singular or plural and however it is hyphenated,
-among whatever else it says; a synonym of the run's names it too, and so do the other spelling of a word, the head of a
-look's name and everyday words for a place (labeling/quality/own_words.py), for a page without names cannot tell how the
-label is worded. It agrees strictly when it names the label by its own wording. By chance: the mean agreement when the
-answers are dealt out anew to the features.
+An answer agrees when it names the label's concept, look or place, in singular or plural and however it is hyphenated; a
+synonym of the run's names it too, and so do the other spelling of a word, the head of a look's name and everyday words
+for a place (labeling/quality/own_words.py), for a page without names cannot tell how the label is worded. What it
+denies it does not name, and one that names several labels agrees with each by its share: 1/2 of two, 1/3 of three. It
+agrees strictly when it names the label by its own wording. By chance: the mean agreement when the answers are dealt out
+anew to the features.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site, site_of_row
 from gazetteer.labeling.quality.intervals import fraction_interval
-from gazetteer.labeling.quality.own_words import OwnWords
+from gazetteer.labeling.quality.own_words import OwnWords, apart, credit
 from gazetteer.labeling.rules.null import seeded
 from gazetteer.labeling.vocabulary.concept_index import ConceptIndex
 from gazetteer.labeling.vocabulary.synonyms import read_synonyms
@@ -92,12 +93,11 @@ def agreement(run: str | Path, answers: str | Path) -> dict[str, Any]:
         ``unlabelled``: answers for features that have no label any more, as after `gazetteer relabel`; ``agree``:
         [mean, low, high] with its 95 % bootstrap interval, all answers for labels of a concept drawn together, for who
         does not tell it from another errs on all of them; ``strict``: the same by the labels' own wording alone;
-        ``by_chance``, of ``agree``;
-        ``spatial``: answered and agree of things, stuff and parts alone; ``disagreements``: rows with the ``feature``,
-        the ``label``, its ``kind`` and the ``answer``.
+        ``by_chance``, of ``agree``; ``several``: answers that name several labels, which agree by their share;
+        ``spatial``: answered and agree of things, stuff and parts alone; ``disagreements``: ``feature``, ``label``,
+        ``kind`` and ``answer``.
     Raises:
-        InputError: the file cannot be read, or is of another run, or names what is no feature of it, or no feature that
-            it names has a label.
+        InputError: the file cannot be read, is of another run, or names no feature of it, or none that has a label.
     """
     store = RunFolder(run)
     given = _answers(answers, _run_name(store))
@@ -127,7 +127,7 @@ def agreement(run: str | Path, answers: str | Path) -> dict[str, Any]:
         "unlabelled": len(unlabelled),
         "agree": fraction_interval(agrees.tolist(), concepts_of.tolist()),
         "strict": fraction_interval(exact.tolist(), concepts_of.tolist()),
-        "by_chance": _by_chance(truth, named),
+        "by_chance": _by_chance(truth, named), "several": sum(len(mentions) > 1 for mentions in named),
         "spatial": {
             "answered": int(spatial.sum()),
             "agree": fraction_interval(agrees[spatial].tolist(), concepts_of[spatial].tolist()),
@@ -151,6 +151,8 @@ def print_agreement(result: Mapping[str, Any]) -> None:
         f"{result['by_chance']:.0%} by chance, {result['strict'][0]:.0%} by its own wording; "
         f"{result['skipped']} skipped"
     )
+    if result["several"]:
+        print(f"{result['several']} of them name several labels, and agree with each by its share")
     for row in result["disagreements"][:20]:
         print(f"  {row['feature']}: {row['label']} ({row['kind']}), answered {row['answer']!r}")
 
@@ -192,27 +194,27 @@ def _answers(path: str | Path, run: str) -> dict[str, str]:
 
 def _named(
     store: RunFolder, rows: Sequence[Mapping[str, Any]], answers: Sequence[str]
-) -> tuple[list[set[str]], list[set[str]]]:
-    """The labels that each answer names by their own wording, and those that it names at all."""
+) -> tuple[list[list[set[str]]], list[list[set[str]]]]:
+    """The labels that each answer mentions by their own wording, and those that it mentions at all."""
     names = {row["concept"] for row in rows}
     asked = ((store.read_json("config.json") or {}).get("labels") or {}).get("styles") or []
     index = ConceptIndex(dict.fromkeys(sorted(names), ()))
     own = OwnWords(names, {*asked, *(row["concept"] for row in rows if row["kind"] == "style")}, read_synonyms(store))
-    strictly = [index.find(text)[0] for text in answers]
-    return strictly, [named | own.named(text) for named, text in zip(strictly, answers, strict=True)]
+    texts = [own.affirmed(text) for text in answers]
+    strictly = [[{name} for name in sorted(index.find(text)[0])] for text in texts]
+    return strictly, [apart([*named, *own.mentions(text)]) for named, text in zip(strictly, texts, strict=True)]
 
 
-def _agrees(truth: Sequence[Mapping[str, Any]], named: Sequence[set[str]]) -> NDArray[np.float64]:
-    return np.array([row["concept"] in names for row, names in zip(truth, named, strict=True)], np.float64)
+def _agrees(truth: Sequence[Mapping[str, Any]], named: Sequence[Sequence[set[str]]]) -> NDArray[np.float64]:
+    return np.array([credit(row["concept"], mentions) for row, mentions in zip(truth, named, strict=True)], np.float64)
 
 
-def _by_chance(truth: Sequence[Mapping[str, Any]], named: Sequence[set[str]]) -> float | None:
+def _by_chance(truth: Sequence[Mapping[str, Any]], named: Sequence[Sequence[set[str]]]) -> float | None:
     if not truth:
         return None
     random = seeded("dealt")
     dealt = [random.permutation(len(named)) for _ in range(_DEALT)]
-    fraction = [np.mean([row["concept"] in named[i] for row, i in zip(truth, order, strict=True)]) for order in dealt]
-    return round(float(np.mean(fraction)), 4)
+    return round(float(np.mean([_agrees(truth, [named[i] for i in order]).mean() for order in dealt])), 4)
 
 
 def _top_images(store: RunFolder, wanted: Sequence[tuple[Site, int]]) -> dict[tuple[Site, int], list[str]]:

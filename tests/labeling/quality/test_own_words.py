@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gazetteer.labeling.quality.own_words import OwnWords, places_named
+from gazetteer.labeling.quality.own_words import OwnWords, credit, places_named
 from gazetteer.labeling.rules.kinds.places import PLACES
 
 LOOKS = ("pencil sketch", "watercolour", "oil painting", "sand painting", "cartoon style", "neon light")
@@ -47,3 +47,35 @@ def test_every_place_has_everyday_words(place: str) -> None:
 
 def test_only_what_the_run_names_is_named() -> None:
     assert OwnWords(["bottom edge", "gray", "grey"]).named("the bottom, grey") == {"bottom edge", "gray", "grey"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "names"),
+    [
+        ("certainly not a dog", set()), ("no dog", set()), ("this isn't a dog", set()), ("never a dog or car", set()),
+        ("not a dog but a car", {"car"}), ("a car, not a dog", {"car"}), ("car without dog", {"car"}),
+        ("anything but a dog", set()), ("dog rather than car", {"dog"}), ("not only a dog", {"dog"}),
+        ("not the top half", set()), ("a dog", {"dog"}), ("knot dog", {"dog"}),
+    ],
+)  # fmt: skip
+def test_what_an_answer_denies_it_does_not_name(answer: str, names: set[str]) -> None:
+    assert OWN.named(OWN.affirmed(answer)) == names
+
+
+def test_a_label_may_be_called_by_a_word_of_denial() -> None:
+    own = OwnWords(["no entry sign", "forget-me-not", "dog"])
+    assert own.named(own.affirmed("a no entry sign")) == {"no entry sign"}
+    assert own.named(own.affirmed("forget-me-not")) == {"forget-me-not"}
+    assert own.named(own.affirmed("no entry sign, not a dog")) == {"no entry sign"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "concept", "share"),
+    [
+        ("dog", "dog", 1.0), ("a dog, a grey wolf", "dog", 0.5), ("dog car watercolour", "dog", 1 / 3),
+        ("the bottom", "bottom half", 1.0), ("the bottom and the top", "bottom half", 0.5), ("car", "dog", 0),
+        (", ".join(NAMES), "dog", 1 / len(NAMES)),
+    ],
+)  # fmt: skip
+def test_several_names_share_one_agreement(answer: str, concept: str, share: float) -> None:
+    assert credit(concept, OWN.mentions(answer)) == pytest.approx(share)

@@ -128,6 +128,21 @@ def test_synonyms_of_the_run_and_everyday_words_of_places_agree(
     assert "100% [" in (out := capsys.readouterr().out) and "0% by its own wording" in out
 
 
+def test_who_denies_every_label_or_lists_all_of_them_does_not_agree(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_page(run, tmp_path)
+    name = name_on(tmp_path)
+    denied = {f"{MID.slug}/0": "certainly not sky", f"{MID.slug}/1": "no top half"}
+    rated = agreement(run, answered(tmp_path / "a.json", name, denied))
+    assert (rated["agree"][0], rated["strict"][0], rated["by_chance"], len(rated["disagreements"])) == (0, 0, 0, 2)
+    listed = dict.fromkeys(denied, "sky, top half")
+    rated = agreement(run, answered(tmp_path / "b.json", name, listed))
+    assert (rated["agree"][0], rated["strict"][0], rated["by_chance"], rated["several"]) == (0.5, 0.5, 0.5, 2)
+    print_agreement(rated)
+    assert "2 of them name several labels, and agree with each by its share" in capsys.readouterr().out
+
+
 def test_answers_for_one_concept_are_drawn_together(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who does not tell the sea from the lake errs on all of its features, which are one witness."""
     write_page(run, tmp_path)
