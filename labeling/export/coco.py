@@ -12,6 +12,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import new_file, replace_file
 from gazetteer.data.inputs.given.coco_files import beside
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.tables.masks import mask_to_struct
 from gazetteer.labeling.export.pictures import concepts_of_run, pictures_of_run, require_beside
 
 
@@ -19,14 +20,15 @@ def export_coco(run: RunFolder, file: str | Path, *, pictures: bool = True) -> d
     """Write a run's segments as COCO instances: polygons are not made, masks are compressed run lengths.
 
     A ``bbox`` is its mask's own; the detector's box is ``detector_box``, both [x, y, width, height] in pixels.
-    Each image has, beside COCO's keys, ``gazetteer``: its image id, prompt, seed, split and the concepts that were
-    asked of it. Its caption is an entry of ``captions_<name>`` beside the file, as COCO keeps them.
+    Each image has, beside COCO's keys, ``gazetteer``: its image id, prompt, seed, split, the concepts that were asked
+    of it and, where some of it was marked to be ignored, that as run lengths (``ignored``). Its caption is an entry of
+    ``captions_<name>`` beside the file, as COCO keeps them.
 
     Args:
         pictures: also write the PNG files, into ``images/`` beside the file.
 
     Returns:
-        counts and what was written.
+        counts and what was written; ``with_ignored`` is of pictures with regions that are to be ignored.
     Raises:
         InputError: not a finished run, or a file that is there already, cannot be written, or would put pictures
             among the run's own tables.
@@ -49,6 +51,8 @@ def export_coco(run: RunFolder, file: str | Path, *, pictures: bool = True) -> d
     for i, picture in enumerate(pictures_of_run(run), 1):
         row = picture.row
         about = {key: row[key] for key in ("image_id", "prompt", "seed", "split", "asked")}
+        if picture.ignored is not None:
+            about["ignored"] = mask_to_struct(picture.ignored)
         images.append(
             {"id": i, "file_name": picture.name, "width": row["width"], "height": row["height"], "gazetteer": about}
         )
@@ -65,7 +69,7 @@ def export_coco(run: RunFolder, file: str | Path, *, pictures: bool = True) -> d
     _write(spoken, {**common, "annotations": captions})
     return {
         "coco": str(target), "captions": str(spoken), "images": len(images), "segments": len(annotations),
-        "concepts": len(categories),
+        "concepts": len(categories), "with_ignored": sum("ignored" in image["gazetteer"] for image in images),
     }  # fmt: skip
 
 

@@ -28,6 +28,9 @@ CONFIG = """<View>
 def export_labelstudio(run: RunFolder, file: str | Path) -> dict[str, Any]:
     """Write tasks with predictions, pictures inside as data URLs, and the labelling interface beside them (``.xml``).
 
+    Returns:
+        counts and what was written; ``ignored_left_out`` is of pictures with regions that are to be ignored, of which
+        Label Studio's masks have none.
     Raises:
         InputError: not a finished run, or a file that is no ``.json``, is there already or cannot be written.
     """
@@ -37,12 +40,18 @@ def export_labelstudio(run: RunFolder, file: str | Path) -> dict[str, Any]:
     new_file(target)
     interface = new_file(target.with_suffix(".xml"))
     require_beside(run, target)
-    tasks = [_task(picture, run) for picture in pictures_of_run(run)]
+    tasks, left_out = [], 0
+    for picture in pictures_of_run(run):
+        tasks.append(_task(picture, run))
+        left_out += picture.ignored is not None
     replace_file(target, json.dumps(tasks).encode("utf-8"))
     labels = "\n".join(f'    <Label value="{_escaped(concept)}"/>' for concept in concepts_of_run(run))
     replace_file(interface, CONFIG.format(labels=labels).encode("utf-8"))
     segments = sum(len(task["predictions"][0]["result"]) for task in tasks)
-    return {"labelstudio": str(target), "interface": str(interface), "images": len(tasks), "segments": segments}
+    return {
+        "labelstudio": str(target), "interface": str(interface), "images": len(tasks), "segments": segments,
+        "ignored_left_out": left_out,
+    }  # fmt: skip
 
 
 def _task(picture: ExportedPicture, run: RunFolder) -> dict[str, Any]:

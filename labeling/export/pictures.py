@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import new_file
+from gazetteer.data.inputs.given.undecided import at_pixels, undecided_cells
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.storage.place import holds
 from gazetteer.data.tables.schemas import PART_TABLES
@@ -18,10 +22,16 @@ PICTURE_COLUMNS = ("image_id", "prompt", "seed", "split", "image", "width", "hei
 
 @dataclass(frozen=True)
 class ExportedPicture:
-    """A row of ``images/`` and its rows of ``segments/``, largest first."""
+    """A row of ``images/`` and its rows of ``segments/``, largest first.
+
+    Attributes:
+        ignored: bool [H, W], what nobody decided on in a given picture (`gazetteer.data.inputs.given.undecided`), or
+            None.
+    """
 
     row: dict[str, Any]
     segments: tuple[dict[str, Any], ...]
+    ignored: NDArray[np.bool_] | None = None
 
     @property
     def name(self) -> str:
@@ -47,10 +57,13 @@ def pictures_of_run(run: RunFolder) -> Iterator[ExportedPicture]:
         by_picture: dict[str, list[dict[str, Any]]] = {}
         for segment in run.read_table("segments", [shard]).to_pylist():
             by_picture.setdefault(segment["image_id"], []).append(segment)
+        cells = undecided_cells(run, [shard])
         for row in sorted(images, key=lambda row: row["image_id"]):
             own = by_picture.get(row["image_id"], [])
             own.sort(key=lambda segment: (-segment["area"], segment["concept"], segment["box"]))
-            yield ExportedPicture(row, tuple(own))
+            undecided = cells.get(row["image_id"])
+            ignored = None if undecided is None else at_pixels(undecided, row["height"], row["width"])
+            yield ExportedPicture(row, tuple(own), ignored)
 
 
 def concepts_of_run(run: RunFolder) -> list[str]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replace_file
-from gazetteer.data.inputs.given.voc import ASKED, NAMES
+from gazetteer.data.inputs.given.voc import ASKED, NAMES, VOID
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.masks import struct_to_mask
 from gazetteer.labeling.export.pictures import (
@@ -36,11 +36,12 @@ def export_voc(run: RunFolder, folder: str | Path) -> dict[str, Any]:
 
     A pixel holds one class there: where segments overlap the smaller lies on top. Of a concept with a segment that is
     wholly below others the picture does not say where it is, so that it is not listed there. Pictures stay PNG, so that
-    nothing of them is lost. ``ImageSets/Segmentation`` has ``discovery.txt`` and ``heldout.txt``.
+    nothing of them is lost. What was marked to be ignored and lies below no segment is 255. ``ImageSets/Segmentation``
+    has ``discovery.txt`` and ``heldout.txt``.
 
     Returns:
-        counts, with ``overlapping``, the pixels of segments that lie below others, and ``hidden``, segments that are
-        wholly below.
+        counts, with ``overlapping``, the pixels of segments that lie below others, ``hidden``, segments that are wholly
+        below, and ``with_ignored``, pictures with regions that are to be ignored.
     Raises:
         InputError: not a finished run, more concepts or instances than a PNG numbers, or a folder that holds files.
     """
@@ -54,7 +55,7 @@ def export_voc(run: RunFolder, folder: str | Path) -> dict[str, Any]:
         (root / name).mkdir(parents=True, exist_ok=True)
     splits: dict[str, list[str]] = {"discovery": [], "heldout": []}
     asked: dict[str, list[str]] = {}
-    segments = overlapping = hidden = 0
+    segments = overlapping = hidden = with_ignored = 0
     for picture in pictures_of_run(run):
         key = picture.row["image_id"]
         splits[picture.row["split"]].append(key)
@@ -65,6 +66,7 @@ def export_voc(run: RunFolder, folder: str | Path) -> dict[str, Any]:
         replace_file(root / "Annotations" / f"{key}.xml", _xml(picture))
         segments += len(picture.segments)
         overlapping += below
+        with_ignored += picture.ignored is not None
         seen = set(np.unique(instances).tolist())
         below_others = [own["concept"] for place, own in enumerate(picture.segments, 1) if place not in seen]
         hidden += len(below_others)
@@ -76,7 +78,7 @@ def export_voc(run: RunFolder, folder: str | Path) -> dict[str, Any]:
     replace_file(root / NAMES, names.encode("utf-8"))
     return {
         "voc": str(root), "images": sum(map(len, splits.values())), "segments": segments, "concepts": len(concepts),
-        "overlapping": overlapping, "hidden": hidden,
+        "overlapping": overlapping, "hidden": hidden, "with_ignored": with_ignored,
     }  # fmt: skip
 
 
@@ -92,6 +94,9 @@ def _painted(picture: ExportedPicture, number: dict[str, int]) -> tuple[NDArray[
         mask = struct_to_mask(segment["mask"])
         below += int((instances[mask] > 0).sum())
         classes[mask], instances[mask] = number[segment["concept"]], place
+    if picture.ignored is not None:
+        undecided = picture.ignored & (instances == 0)
+        classes[undecided] = instances[undecided] = VOID
     return classes, instances, below
 
 

@@ -91,7 +91,9 @@ class CocoPictures:
                 if not mask.any():  # of pictures whose size is stated it is known before
                     raise InputError(f"An annotation of {concept} in {key} has no pixel inside the picture.")
                 segments.append((concept, mask))
-        return GivenPicture(image, tuple(segments), self._unasked[key])
+        said = about.get("gazetteer", {}).get("ignored")  # as `gazetteer export` writes it
+        ignored = None if said is None else decoded({"segmentation": said}, height, width, key)
+        return GivenPicture(image, tuple(segments), self._unasked[key], ignored)
 
     def _caption(self, file: Path, content: dict[str, Any]) -> None:
         """Take in a file of captions, which have no categories."""

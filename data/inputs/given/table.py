@@ -22,6 +22,7 @@ from gazetteer.data.inputs.given.picture import (
     seen_picture,
 )
 from gazetteer.data.inputs.given.table_file import read_file
+from gazetteer.data.inputs.given.undecided import at_pixels, undecided_cells
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.masks import struct_to_mask
 
@@ -36,6 +37,8 @@ class TablePictures:
         """Raises InputError: no such file or folder, another format, or a column that is missing."""
         self._root = Path(path) if Path(path).is_dir() else Path(path).parent
         rows = _run_rows(Path(path)) if Path(path).is_dir() else _file_rows(Path(path))
+        run = RunFolder(path) if Path(path).is_dir() else None
+        self._ignored = undecided_cells(run) if run is not None and run.exists() else {}
         self._rows: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             self._rows.setdefault(row["key"], []).append(row)
@@ -84,7 +87,9 @@ class TablePictures:
                 mask = self._mask(row["mask"], image.shape[:2], key)
                 if mask.any():
                     segments.append((row["concept"], mask))
-        return GivenPicture(image, tuple(segments), self._unasked[key])
+        cells = self._ignored.get(key)
+        ignored = None if cells is None else at_pixels(cells, *image.shape[:2])
+        return GivenPicture(image, tuple(segments), self._unasked[key], ignored)
 
     def _size(self, stored: Any) -> tuple[int, int] | None:
         """(H, W) of a mask; None where it cannot be read, which `_mask` says."""

@@ -112,10 +112,15 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.csv:
         written.append(export_csv(run, arguments.csv, arguments.table or "labels"))
     for path in written:
-        where, rest = next(iter(path.items()))[1], {k: v for k, v in path.items() if isinstance(v, int)}
+        where = next(iter(path.values()))
+        rest = {key: value for key, value in path.items() if isinstance(value, int) and "ignored" not in key}
         print(f"{where}: {', '.join(f'{value} {name}' for name, value in rest.items())}")
         if path.get("overlapping"):
             print(f"  a pixel has one class there: {path['overlapping']} pixels of segments lie below smaller ones")
+        if count := path.get("with_ignored"):
+            print(f"  what is to be ignored, in {count} pictures, is written in whole cells of the codes")
+        if count := path.get("ignored_left_out"):
+            print(f"  left out: what is to be ignored, in {count} pictures; --coco and --voc keep it")
         if path.get("left_out"):
             print(f"  left out, as they are no scalars: {', '.join(path['left_out'])}")
     print_json(arguments, {"run": arguments.run, "written": written})
