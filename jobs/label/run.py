@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import GazetteerError
+from gazetteer.data.inputs.given.open import open_given
 from gazetteer.data.inputs.prompts import Shard
 from gazetteer.data.runs.folder import Commit, RunFolder
 from gazetteer.data.tables.provenance import provenance
@@ -31,6 +32,7 @@ from gazetteer.jobs.label.progress.run_state import RunState
 from gazetteer.jobs.label.reduce import reduce_run
 from gazetteer.jobs.label.results import Finished, feature_counts, join_results, lost_item, publish_shard, totals
 from gazetteer.labeling.pipeline.config import STAGES
+from gazetteer.labeling.pipeline.given_names import notes_of
 from gazetteer.labeling.pipeline.sae_check import report
 from gazetteer.labeling.pipeline.stages import Stages
 from gazetteer.sae.model.threshold import reading_notes
@@ -158,6 +160,8 @@ class LabelRun:
         if config.pictures.kind:
             unheard = "prompts, vocabulary, detector and segmenter are not used"
             print(f"pictures and masks are given: {unheard}; pictures.concepts chooses categories", file=sys.stderr)
+            for note in notes_of(open_given(config.pictures, config.seed)):
+                print(f"pictures.{config.pictures.kind}: {note}", file=sys.stderr)
 
     def _keep(self, job: Job, result: Finished, name: str) -> None:
         """Record a shard that was published, and say so where machines listen."""

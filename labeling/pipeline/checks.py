@@ -9,11 +9,13 @@ from typing import Any
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.regular import require_file
 from gazetteer.data.core.sites import TEXT, Site
+from gazetteer.data.inputs.given.open import open_given
 from gazetteer.data.inputs.model_files import check_model_folder, expect_shipped, looks_like_folder
 from gazetteer.diffusion.blocks import check_model
 from gazetteer.labeling.detect.load import segments
 from gazetteer.labeling.detect.vocabulary_check import check_concepts
 from gazetteer.labeling.pipeline.config import StageConfig
+from gazetteer.labeling.pipeline.given_names import require_names
 from gazetteer.labeling.segment.finder import NO_SEGMENTER
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.checkpoint import check_weights, expect_site
@@ -21,7 +23,7 @@ from gazetteer.sae.model.sources import SaeSource, configs, places, require_used
 
 
 def check_inputs(config: StageConfig, here: bool = True) -> None:
-    """Refuse what no worker could work with: devices, models, blocks, autoencoders, the vocabulary.
+    """Refuse what no worker could work with: devices, models, blocks, autoencoders, the vocabulary, given names.
 
     Nothing is loaded but configurations, the detector's tokenizer and, last, the autoencoders' weights, one by one; a
     hub's model is asked for its own.
@@ -34,6 +36,8 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
         InputError: the first thing that is wrong.
     """
     vocabulary = Vocabulary(config.vocabulary)
+    if config.pictures.kind:
+        require_names(open_given(config.pictures, config.seed))
     sites = config.generation.sites
     if any(site.stream == TEXT for site in sites):
         check_words(config)

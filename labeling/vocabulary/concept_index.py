@@ -105,6 +105,19 @@ def require_distinct(concepts: Collection[str], source: str) -> None:
         seen[key] = concept
 
 
+def written_alike(concepts: Collection[str]) -> list[tuple[str, str]]:
+    """Pairs of concepts that are one by the rule, or of which one is the other's plural, as both are named."""
+    first: dict[Words, str] = {}
+    pairs = []
+    for concept in concepts:
+        if (known := first.setdefault(parts(words(concept)), concept)) != concept:
+            pairs.append((known, concept))
+    for concept in concepts:
+        plurals = {first[form] for form in _in_words(concept) if form in first} - {first[parts(words(concept))]}
+        pairs += [(concept, plural) for plural in sorted(plurals)]
+    return pairs
+
+
 def occurs(phrase: str, runs: Iterable[Sequence[str]]) -> bool:
     """Whether a phrase, or its plural, stands inside one of the runs of words, perhaps as a possessive."""
     return any(stand_in(form, parts(run)) for run in runs for form in _in_words(phrase))
