@@ -56,13 +56,19 @@ def _quality(figures: Mapping[str, Any]) -> str:
     )
     if right := figures.get("accuracy"):
         curve = [[str(n), _share(share)] for n, share in right["curve"]]
-        each = [[kind, str(row["labels"]), _shares(row["right"])] for kind, row in right["by_kind"].items()]
-        parts.append(f"{_shares(right['right'])} of {right['labels']} spatial labels are right on exact masks.")
+        rows_of = {kind: row for kind, row in right["by_kind"].items() if _judged(row)}
+        each = [[kind, str(_judged(row)), _shares(row["right"])] for kind, row in rows_of.items()]
+        parts.append(f"{_shares(right['right'])} of {_judged(right)} spatial labels are right on exact masks.")
         parts += [markdown(["kind", "features", "right"], each), markdown(["most certain", "right"], curve)]
     if shuffled := figures.get("shuffled"):
         rows = [[rule, str(shuffled[rule]), str(shuffled[f"{rule}_shuffled"])] for rule in ("trusted", "q", "paper")]
         parts.append(markdown(["rule", "pairs that pass", "with pictures shuffled"], rows))
     return "\n\n".join(parts)
+
+
+def _judged(figures: Mapping[str, Any]) -> int:
+    """How many labels a share right is of; figures of older commands hold the judged ones as ``labels``."""
+    return int(figures.get("judged", figures["labels"]))
 
 
 def _layout(figures: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +27,7 @@ from gazetteer.labeling.quality.accuracy import (
     accuracy_of,
     exact_looks,
     exact_maps,
+    few_pictures,
     judged,
     named_as,
     shown_in,
@@ -41,9 +43,10 @@ def accuracy(config: RunConfig, run: str) -> dict[str, Any]:
     """How often the labels of a run are right (`labeling.quality.accuracy`), on `config.accuracy`'s pictures.
 
     Returns:
-        what `accuracy_of` gives, and ``images``, ``half`` and what is not judged: ``words``, labels of text streams, of
-        which pictures with masks say nothing, and ``unshown``, labels of what none of the pictures shows; of the
-        tuning half also ``thresholds``, what other ones would have named (`labeling.quality.thresholds`).
+        what `accuracy_of` gives, and ``images``, ``half``, ``few`` (judged spatial labels of what few of the pictures
+        show, `few_pictures`) and what is not judged: ``words``, labels of text streams, of which pictures with masks
+        say nothing, and ``unshown``, labels of what none of the pictures shows; of the tuning half also ``thresholds``,
+        what other ones would have named (`labeling.quality.thresholds`).
     Raises:
         InputError: no pictures with truth are named, or the configuration is not the run's.
     """
@@ -51,15 +54,19 @@ def accuracy(config: RunConfig, run: str) -> dict[str, Any]:
     labels = store.read_final("labels", COLUMNS)
     check_config(config, store)
     pictures = truth_pictures(config)
-    truth, shown = _exactly(config, store, pictures)
+    named, concepts = _named(config, store, pictures)
+    truth, shown = exact_truth(config, named, concepts), shown_in(named)
     rows, best = judged(labels, truth, shown), labels["rank"].to_numpy() == 1
     spoken = labels["stream"].to_numpy() == TEXT
     words, unshown = int((spoken & best).sum()), int((~spoken & best).sum()) - rows.num_rows
-    about: dict[str, Any] = {"images": len(pictures), "half": config.accuracy.half, "words": words, "unshown": unshown}
+    about: dict[str, Any] = {
+        "images": len(pictures), "half": config.accuracy.half, "few": few_pictures(rows, named), "words": words,
+        "unshown": unshown,
+    }  # fmt: skip
     if config.accuracy.half == "tuning":
         pairs = store.read_final("candidates", thresholds.COLUMNS)
         about["thresholds"] = thresholds.tried_thresholds(pairs, truth, labels_of(store), shown[0])
-    return {**accuracy_of(rows), **about}
+    return {**accuracy_of(rows, Counter(labels.filter(pa.array(best & ~spoken))["kind"].to_pylist())), **about}
 
 
 def judged_exactly(config: RunConfig, store: RunFolder, labels: pa.Table, pictures: Sequence[ExactPicture]) -> pa.Table:
@@ -71,11 +78,18 @@ def _exactly(
     config: RunConfig, store: RunFolder, pictures: Sequence[ExactPicture]
 ) -> tuple[dict[Site, Explained], tuple[frozenset[str], frozenset[str]]]:
     """What explains a run's features on exact pictures, and the concepts and looks that these show, in its words."""
+    named, concepts = _named(config, store, pictures)
+    return exact_truth(config, named, concepts), shown_in(named)
+
+
+def _named(
+    config: RunConfig, store: RunFolder, pictures: Sequence[ExactPicture]
+) -> tuple[list[ExactPicture], list[str]]:
+    """Exact pictures named as the run names what they show, and the run's concepts."""
     rows = store.read_final("candidates", ["concept", "kind"]).to_pylist()
     concepts = sorted({row["concept"] for row in rows if row["kind"] not in ("style", "place")})
     styles = {*config.labels.styles, *(row["concept"] for row in rows if row["kind"] == "style")}
-    named = named_as(pictures, concepts, styles, read_synonyms(store))
-    return exact_truth(config, named, concepts), shown_in(named)
+    return named_as(pictures, concepts, styles, read_synonyms(store)), concepts
 
 
 def exact_truth(config: RunConfig, pictures: Sequence[ExactPicture], concepts: Sequence[str]) -> dict[Site, Explained]:

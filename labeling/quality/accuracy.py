@@ -11,6 +11,7 @@ labels are right: they are not judged. None of these pictures took part in label
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -32,6 +33,9 @@ from gazetteer.labeling.vocabulary.synonyms import Synonyms
 
 COLUMNS = [*SITE_COLUMNS, "feature", "concept", "kind", "rank", "specificity"]
 """What is read of labels.parquet."""
+
+FEW_PICTURES = 20
+"""What fewer exact pictures show than these is judged by too few: as many as `coverage.wanted` asks of a run."""
 
 _STEPS = (25, 50, 100, 200, 300, 400, 600, 800, 1000, 1500, 2000, 3000, 5000, 10000)
 
@@ -151,14 +155,24 @@ def own_and_best_other(part: pa.Table, explained: Explained) -> tuple[NDArray[np
     return own, other
 
 
-def accuracy_of(rows: pa.Table) -> dict[str, Any]:
+def few_pictures(rows: pa.Table, pictures: Sequence[ExactPicture]) -> int:
+    """How many judged spatial labels name what fewer than `FEW_PICTURES` of the pictures, named as the run is, show."""
+    shown = Counter(name for picture in pictures for name, mask in picture.masks.items() if mask.any())
+    named = zip(rows["kind"].to_pylist(), rows["concept"].to_pylist(), strict=True)
+    return sum(kind in SPATIAL_KINDS and shown[concept] < FEW_PICTURES for kind, concept in named)
+
+
+def accuracy_of(rows: pa.Table, carried: Mapping[str, int] | None = None) -> dict[str, Any]:
     """Accuracy of judged labels (`judged`).
 
+    Args:
+        carried: features by the kind of their best label, judged or not; None: `rows` are all of them.
     Returns:
-        ``labels``: features whose best label is spatial; ``right``: [mean, low, high] over them, 95 %
-        (`fraction_interval`, all labels of a concept drawn together, for they are right and wrong by the same masks);
-        ``curve``: [[labels, share right], ...] of the most certain ones, which explain the most times what their
-        runner-up in the run does (the column ``specificity``); ``by_kind``: labels and right of every kind;
+        ``labels``: features whose best label is spatial, ``judged``: those of them that are judged; ``right``: [mean,
+        low, high] over the judged ones, 95 % (`fraction_interval`, all labels of a concept drawn together, for they are
+        right and wrong by the same masks; the pictures are not drawn, so that what other pictures would say is not in
+        it); ``curve``: [[labels, share right], ...] of the most certain ones, which explain the most times what their
+        runner-up in the run does (the column ``specificity``); ``by_kind``: labels, judged and right of every kind;
         ``silent``: spatial labels of features that never fired on the exact pictures, which count as not right.
     """
     kind, concept = (np.array(rows[name].to_pylist(), np.str_) for name in ("kind", "concept"))
@@ -172,13 +186,15 @@ def accuracy_of(rows: pa.Table) -> dict[str, Any]:
     def share(of: NDArray[np.bool_]) -> Interval:
         return fraction_interval(right[of].tolist(), concept[of].tolist())
 
+    counted = Counter(kind.tolist())
+    known = counted if carried is None else Counter(carried)
     return {
-        "labels": int(spatial.sum()),
+        "labels": sum(known[k] for k in SPATIAL_KINDS), "judged": int(spatial.sum()),
         "right": share(spatial),
         "curve": [[n, round(float(right[order[:n]].mean()), 4)] for n in steps],
-        "by_kind": {str(k): {"labels": int((kind == k).sum()), "right": share(kind == k)} for k in np.unique(kind)},
+        "by_kind": {k: {"labels": known[k], "judged": counted[k], "right": share(kind == k)} for k in sorted(known)},
         "silent": int((spatial & ~heard).sum()),
-    }
+    }  # fmt: skip
 
 
 def print_accuracy(result: Mapping[str, Any]) -> None:
@@ -187,15 +203,24 @@ def print_accuracy(result: Mapping[str, Any]) -> None:
         print(f"accuracy: {result['words']} labels of words are not judged: pictures with masks say nothing of them")
     if result.get("unshown"):
         print(f"accuracy: {result['unshown']} labels are not judged: no picture shows what they name")
-    if not result["labels"]:
+    if not result["judged"]:
         shown = " of what the pictures show" if result.get("unshown") else ""
         print(f"accuracy: no feature carries a label that says where{shown}, so none is judged")
         return
     mean, low, high = result["right"]
+    of = f"{result['judged']} labels"
+    if result["judged"] < result["labels"]:
+        of = f"the {result['judged']} judged of {result['labels']} labels"
     print(
-        f"accuracy: {mean:.1%} [{low:.1%}, {high:.1%}] of {result['labels']} labels of things, stuff and parts are "
-        f"right on {result['images']} pictures with exact masks ({result['silent']} features silent there)"
+        f"accuracy: {mean:.1%} [{low:.1%}, {high:.1%}] of {of} of things, stuff and parts are right on "
+        f"{result['images']} pictures with exact masks ({result['silent']} features silent there; the interval is over "
+        "concepts, not over pictures)"
     )
+    if result.get("few"):
+        print(
+            f"  {result['few']} of these name what fewer than {FEW_PICTURES} of the pictures show: on others the "
+            "share may lie outside the interval; raise accuracy.images"
+        )
     print("  the most certain: " + ", ".join(f"{right:.1%} of {n}" for n, right in result["curve"]))
-    kinds = ((kind, row) for kind, row in result["by_kind"].items() if row["labels"])
-    print("  by kind: " + ", ".join(f"{kind} {row['right'][0]:.1%} of {row['labels']}" for kind, row in kinds))
+    kinds = ((kind, row) for kind, row in result["by_kind"].items() if row["judged"])
+    print("  by kind: " + ", ".join(f"{kind} {row['right'][0]:.1%} of {row['judged']}" for kind, row in kinds))

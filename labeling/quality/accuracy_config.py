@@ -21,7 +21,12 @@ class AccuracyConfig:
         default="",
         kind=with_source,
     )
-    images: Count = setting(Effect.MEASUREMENTS, "Pictures to judge by.", default=300)
+    images: Count = setting(
+        Effect.MEASUREMENTS,
+        "Pictures to judge by. The interval of how many labels are right is over concepts, not over these: of few of "
+        "them it says too little.",
+        default=300,
+    )
     half: Annotated[str, OneOf(HALVES)] = setting(
         Effect.MEASUREMENTS,
         "``report``, or ``tuning``: the pictures that thresholds may be chosen on, disjoint from the others; of these "

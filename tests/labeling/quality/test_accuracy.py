@@ -18,7 +18,14 @@ from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.experiments import accuracy as accuracy_job
 from gazetteer.jobs.experiments.accuracy import judged_exactly, truth_pictures
 from gazetteer.labeling.evidence.site_codes import flat_codes
-from gazetteer.labeling.quality.accuracy import accuracy_of, exact_looks, exact_maps, judged, print_accuracy
+from gazetteer.labeling.quality.accuracy import (
+    accuracy_of,
+    exact_looks,
+    exact_maps,
+    few_pictures,
+    judged,
+    print_accuracy,
+)
 from gazetteer.labeling.rules.kinds.explained import PLACE, REGION, SCENE, STYLE, Explained
 from tests.support.runs.runs import blank
 
@@ -202,3 +209,28 @@ def test_the_labels_of_a_concept_are_right_or_wrong_together() -> None:
         "specificity": [0.8] * 80, "truth_explained": [0.5] * 80, "truth_other": [0.1] * 80,
     })  # fmt: skip
     assert accuracy_of(rows)["right"] == [0.5, 0.0, 1.0]
+
+
+def test_what_carries_a_label_and_what_is_judged_are_counted_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = judged(
+        table(label(1, "sea", "stuff", 0.4), label(2, "boat", "thing", 0.1), label(3, "night", "style", 0.3)),
+        {SITE: TRUTH}, (frozenset({"sea"}), frozenset({"night"})),
+    )  # fmt: skip
+    result = accuracy_of(rows, {"stuff": 1, "thing": 1, "style": 1})
+    assert (result["labels"], result["judged"], result["right"]) == (2, 1, [1.0, 0.2065, 1.0])
+    assert result["by_kind"]["thing"] == {"labels": 1, "judged": 0, "right": [None] * 3}
+    print_accuracy({**result, "images": 7, "unshown": 1})
+    said = capsys.readouterr().out
+    assert (
+        "of the 1 judged of 2 labels" in said
+        and "not over pictures" in said
+        and "thing" not in said.split("by kind")[1]
+    )
+
+
+def test_labels_of_what_few_pictures_show_are_counted_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = judged(table(label(1, "sea", "stuff", 0.4), label(4, "top half", "place", 0.2)), {SITE: TRUTH})
+    picture = ExactPicture("a", "", np.zeros((2, 2, 3), np.uint8), {"sea": np.ones((2, 2), bool)}, ())
+    assert few_pictures(rows, [picture] * 19) == 1 and few_pictures(rows, [picture] * 20) == 0
+    print_accuracy({**accuracy_of(rows), "images": 19, "few": 1})
+    assert "1 of these name what fewer than 20 of the pictures show" in capsys.readouterr().out
