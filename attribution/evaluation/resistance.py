@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -23,6 +23,7 @@ from gazetteer.attribution.evaluation.summaries import shown
 from gazetteer.attribution.objective.prompts import fits, names, paraphrases
 from gazetteer.attribution.objective.samples import shuffled
 from gazetteer.data.core.settings import OneOf, settings
+from gazetteer.labeling.quality.intervals import Interval
 
 
 @settings("")
@@ -67,10 +68,14 @@ class Resistance:
             empty prompt on the same noise, each [rate, low, high] over concepts and noises; ``pictures``,
             ``left_out`` (prompts that the tokenizer would cut), ``by_concept``; of attacks by words also ``words``,
             empty where none beat none, and ``names_it``, concepts that their words name, which is no attack; or only
-            ``skipped``, why. The intact model has ``empty`` too, the floor.
+            ``skipped``, why. ``failed_control``: concepts that the intact model under this very attack shows less than
+            half as often as named, whose absence says nothing of an edit; ``proper``: ``shown`` without these and
+            without ``names_it``. The intact model has ``empty`` too, the floor.
         """
         methods = {name: dose for name, dose in fractions.items() if name in (self.config.methods or fractions)}
         floor = {concept: self._kept(INTACT, concept, 0.0, FLOOR) for concept in concepts}
+        plain = {concept: self._kept(INTACT, concept, 0.0, "named") for concept in concepts}
+        failed: dict[str, list[str]] = {}
         result: dict[str, Any] = {INTACT: {FLOOR: self._said(floor, floor)}}
         for method, dose in {INTACT: 0.0, **methods}.items():
             for attack in self.config.attacks:
@@ -79,9 +84,18 @@ class Resistance:
                 except NoAttackError as error:
                     result.setdefault(method, {})[attack] = {"skipped": str(error)}
                     continue
+                if method == INTACT:
+                    failed[attack] = [c for c in concepts if _rate(outcomes[c]) < _rate(plain[c]) / 2]
                 figures = {**self._said(outcomes, floor), **self._words(method, dose, attack, concepts)}
+                aside = {*failed[attack], *figures.get("names_it", [])}
+                figures |= {"failed_control": failed[attack], "proper": self._shown(outcomes, set(concepts) - aside)}
                 result.setdefault(method, {})[attack] = figures
         return result
+
+    def _shown(self, outcomes: Mapping[str, Arrays], of: Collection[str]) -> Interval:
+        kept = [outcome for concept, outcome in outcomes.items() if concept in of]
+        places = [outcome["place"].tolist() for outcome in kept]
+        return shown([outcome["found"] for outcome in kept], *self.draws, drawn=places)
 
     def _said(self, outcomes: Mapping[str, Arrays], floor: Mapping[str, Arrays]) -> dict[str, Any]:
         paired = {c: (outcome["found"] - floor[c]["found"][outcome["place"]]) for c, outcome in outcomes.items()}
@@ -199,6 +213,10 @@ class Resistance:
         with self._changed(method, concept, dose):
             observe = self.pairs.evaluators.intact if method == INTACT else self.pairs.evaluators.observe
             return [place for place, _ in fitting], observe(cases)
+
+
+def _rate(outcome: Arrays) -> float:
+    return float(outcome["found"].mean()) if len(outcome["found"]) else 0.0
 
 
 def _searched(method: str, concept: str, dose: float, attack: Attack) -> tuple[str | float, ...]:

@@ -47,7 +47,8 @@ _ABOUT = (
     "Mean over concepts [95 % interval]. `target`, `classifier`: found edited / intact (of amplifying: shown where the "
     "intact model missed it), by the detector and by the second witness; `others`: of the other concepts named. "
     "`artifacts`: share of the edited pictures outside of what the intact model paints, in brackets the intact model's "
-    "own; `realism`: theirs. Attacks: how often the concept is shown again. `seconds`: of CPU to make the edit of one "
+    "own; `realism`: theirs. Attacks: how often the concept is shown again; proper: without concepts that the searched "
+    "words name or that the attack cannot get from the intact model either. `seconds`: of CPU to make the edit of one "
     "concept; trajectories that several methods use count for the first."
 )
 
@@ -135,7 +136,10 @@ def _row(method: str, figures: Mapping[str, Any], attacked: Mapping[str, Any], t
 def _attack(outcome: Mapping[str, Any] | None) -> str:
     if outcome is None:
         return ""
-    return "skipped" if "skipped" in outcome else interval(outcome["shown"])
+    if "skipped" in outcome:
+        return "skipped"
+    proper = outcome.get("proper", outcome["shown"])
+    return interval(outcome["shown"]) + ("" if proper == outcome["shown"] else f"; proper {interval(proper)}")
 
 
 def _by_concept(attacks: Mapping[str, Any]) -> str:

@@ -149,6 +149,32 @@ def test_ways_to_say_one_prompt_are_one_case_to_the_intervals(pipe: object) -> N
     assert shown["classifier"][0] == 0.5
 
 
+def test_what_an_attack_cannot_get_from_the_intact_model_or_names_itself_is_set_aside(
+    pipe: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four concepts the attack fails on the boat, intact too, and names the car: the dog comes back, the sun not."""
+
+    def attacked(self: Resistance, method: str, concept: str, dose: float, attack: str) -> dict[str, Any]:
+        back = {"dog", "car"} if attack == "words" else set()
+        shown = concept in (back | {"sun"} if method == "intact" and attack == "words" else back) or attack == "named"
+        return {"found": np.full(2, float(shown)), "read": np.zeros(0), "place": np.arange(2), "left_out": np.array(0)}
+
+    monkeypatch.setattr(Resistance, "_attacked", attacked)
+    evaluation = EditEvaluation(
+        SimpleNamespace(pipe=pipe, unet=pipe.unet),
+        Evaluators(None, None),
+        [],
+        EvaluationConfig((), ()),  # type: ignore
+    )
+    resistance = Resistance(evaluation.pairs, ResistanceConfig(attacks=("words",)), (9, 0))
+    concepts = ["dog", "boat", "sun", "car"]
+    monkeypatch.setattr(Resistance, "_words", lambda *_: {"words": dict.fromkeys(concepts, ""), "names_it": ["car"]})
+    words = resistance.run({"steps": 0.1}, concepts)["steps"]["words"]
+    assert words["failed_control"] == ["boat"] and words["names_it"] == ["car"]
+    assert (words["shown"][0], words["proper"][0]) == (0.5, 0.5)  # of four two, of the two that it can do one
+    assert words["proper"][2] > words["shown"][2]
+
+
 def test_words_are_kept_apart_by_how_hard_was_searched(pipe: object, monkeypatch: pytest.MonkeyPatch) -> None:
     painted: list[str] = []
 
