@@ -44,6 +44,14 @@ def add_steer(verbs: Any) -> None:
     )
     causal.add_argument("--sites", nargs="+", default=[], metavar="SITE", help="e.g. mid_block.attentions.0-cond-t0.50")
     causal.add_argument("--sweep", action="store_true", help="compare windows, doses and places on tuning features")
+    causal.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="receives the pass and its causal.parquet instead of the run",
+    )
+    causal.add_argument(
+        "--replace", action="store_true", help="remove what a pass with other settings recorded, and begin anew"
+    )
     configured(causal, OF_RUN)
     causal.set_defaults(action=_causal, resumes=True)
 
@@ -91,11 +99,15 @@ def _causal(arguments: argparse.Namespace) -> int:
     if arguments.sweep:
         if arguments.sites:
             raise InputError("--sweep takes the best labelled feature of every concept and no --sites.")
+        if arguments.out or arguments.replace:
+            raise InputError("--sweep writes nothing, so --out and --replace say nothing; leave them out.")
         swept = sweep_causes(config, arguments.run, arguments.features)
         print_sweep(swept)
         print_json(arguments, swept)
         return DONE
-    result = measure_causes(config, arguments.run, arguments.features, arguments.sites)
+    result = measure_causes(
+        config, arguments.run, arguments.features, arguments.sites, arguments.out, arguments.replace
+    )
     print_causes(result)
     print_json(arguments, result)
     return DONE

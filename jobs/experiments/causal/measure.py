@@ -36,6 +36,7 @@ from gazetteer.jobs.experiments.causal.choose import (
     starts_of,
     switch_of,
 )
+from gazetteer.jobs.experiments.causal.place import open_place
 from gazetteer.jobs.experiments.causal.sweep import setting_of
 from gazetteer.jobs.label.beside import labels_of, still_of
 from gazetteer.jobs.label.card import write_card
@@ -64,7 +65,10 @@ class CausalWorker:
         return self.test.measure(items)
 
 
-def measure_causes(config: RunConfig, run: str, features: int = 32, sites: Sequence[str] = ()) -> dict[str, Any]:
+def measure_causes(
+    config: RunConfig, run: str, features: int = 32, sites: Sequence[str] = (), out: str | None = None,
+    replace: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Switch features on beside random ones; what is recorded in ``RUN/causal`` already is not done again.
 
     Pictures come in rounds: after each, features whose labels are all sure, or would have been with the power that is
@@ -74,6 +78,8 @@ def measure_causes(config: RunConfig, run: str, features: int = 32, sites: Seque
         features: at most so many a site, of four three labelled ones, best first, and one without a label that fires
             often; 0 takes all.
         sites: slugs; empty takes all of the run.
+        out: a folder that takes the record and the table instead of the run, whose own pass stays as it is.
+        replace: where a pass with other settings is recorded, remove that and begin anew.
 
     Raises:
         InputError: not a finished run, another configuration than the run's, an unknown site, too few pictures,
@@ -83,16 +89,18 @@ def measure_causes(config: RunConfig, run: str, features: int = 32, sites: Seque
     """
     begun = time.monotonic()
     chosen = named_sites(finished_run(config, run), sites)
-    with CausalPass(config, run) as causal:
+    with CausalPass(config, run, out, replace) as causal:
         switches = [switch for site in chosen for switch in causal.switches(site, features)]
         done = causal.rounds(switches)
         labels = load_labels(causal.folder, kind=SPATIAL_KINDS, columns=LABEL_COLUMNS)
         table = causal.table(labels)
         with still_of(causal.folder, causal.labels, "causal"):
-            written = causal.folder.write_final("causal", table, causal.of_table)
-            write_card(causal.folder)
+            target = causal.work if out else causal.folder
+            written = target.write_final("causal", table, causal.of_table)
+            if not out:
+                write_card(causal.folder)
     return {
-        "run": run, "table": f"{causal.folder.path.rstrip('/')}/causal.parquet", "rows": written["rows"],
+        "run": run, "table": f"{target.path.rstrip('/')}/causal.parquet", "rows": written["rows"],
         "images": causal.images, "images_needed": images_needed(config.causal.power, config.causal.share),
         "images_used": int(sum(table.group_by([*SITE_COLUMNS, "feature"]).aggregate(
             [("causal_images", "max")])["causal_images_max"].to_pylist())),
@@ -123,7 +131,7 @@ def print_causes(result: dict[str, Any]) -> None:
 class CausalPass:
     """One process's work on a pass: which features on which pictures, round after round, recorded as it goes."""
 
-    def __init__(self, config: RunConfig, run: str) -> None:
+    def __init__(self, config: RunConfig, run: str, out: str | None = None, replace: bool = False) -> None:
         self.config, self.folder = config, finished_run(config, run)
         window, steps = WINDOWS[config.causal.window], config.generation.steps
         if not has_step(window, steps):
@@ -159,7 +167,7 @@ class CausalPass:
         self.fingerprint |= {"images": self.images, "batch_size": config.batch_size}
         self.fingerprint |= marks_of(config, {Effect.SEGMENTS}, "detector", "segmenter")
         self.fingerprint |= {"starts": digest_json([dataclasses.astuple(start) for start in self.starts])}
-        self.work = self.folder.inside("causal").open_or_create(self.fingerprint)
+        self.work = open_place(self.folder, out, self.fingerprint, replace)
         self.about = provenance(self.fingerprint, portable_config(config))
         # The table is of the labels as they are now, which may have been made again since the run was started.
         self.of_table = provenance({**self.fingerprint, "run": self.labels[0]}, portable_config(config))
