@@ -187,8 +187,8 @@ def relate_features(
         most: pictures that name a concept, beside half as many that do not.
 
     Returns:
-        what `relate` gives, the path of ``OUT/components.parquet`` under ``components``, and ``left_out``, concepts
-        with labels that no prompt of the reporting half names (where none were asked for).
+        what `relate` gives, the path of ``OUT/components.parquet`` under ``components``, ``left_out``, concepts with
+        labels that no prompt of the reporting half names (where none were asked for), and `made_with`.
 
     Raises:
         InputError: no label for a concept or no prompt that names it, a run that is not finished or that another model,
@@ -229,4 +229,4 @@ def relate_features(
     claim_folder(out)
     table = write_components(out, rows, about, ())
     left = [] if asked else [c for c in known if every[c] and c not in reported]
-    return {**relation, "components": str(table), "left_out": left}
+    return {**relation, "components": str(table), "left_out": left, **made_with(run, methods)}

@@ -305,6 +305,7 @@ def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(
     assert found["silenced"]["own"][0] is not None and found["silenced"]["own"][0] >= 0
     assert 0 <= found["patching"]["labelled"][0] <= 1 and 0 < found["patching"]["chance"][0] <= 1
     assert set(found["erase"]) == {"weights", "features"}
+    assert found["steps"] == methods.steps and found["configured_steps"] == asked.generation.steps
     print_features(found)
     with pytest.raises(InputError, match="method is 'esd'; accepted: cad, steps"):
         FeaturesConfig(method="esd")

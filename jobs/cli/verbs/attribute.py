@@ -107,7 +107,11 @@ def _add_concepts(verbs: Any) -> None:
     sheet.add_argument("--out", required=True, metavar="FOLDER", help="receives weights.json and the pictures")
     sheet.set_defaults(action=_attribute_sheet)
 
-    features = verbs.add_parser("features", help="tie a concept's weights to the features labelled with it")
+    features = verbs.add_parser(
+        "features", help="tie a concept's weights to the features labelled with it",
+        description="Tie a concept's weights to the features labelled with it. Edits are made and pictures painted "
+        f"with {MOST_STEPS} of generation.steps at most, as in attribute evaluate.",
+    )  # fmt: skip
     configured(features, OF_RUN)
     of_run(features, "a finished labelling run")
     features.add_argument("--out", required=True, metavar="FOLDER", help="receives components.parquet")
