@@ -213,7 +213,7 @@ def _predictor(
     """The predictor that was asked for, with its autoencoders, and its name."""
     from gazetteer.data.tables.provenance import read_provenance
     from gazetteer.labeling.layout.label_layout import best_block, layout_of_labels
-    from gazetteer.labeling.layout.label_weights import columns_of, label_weights, of_winners, read_label_table
+    from gazetteer.labeling.layout.label_weights import columns_of, label_weights, read_label_table
     from gazetteer.labeling.layout.model import fit_layout
     from gazetteer.labeling.layout.prior import layout_prior
 
@@ -244,7 +244,7 @@ def _predictor(
     wanted = [site for site in label_weights(table) if (str(site.port), site.branch) == (block, "cond")]
     known = None if not prior or store is None else layout_prior(store)
     layout = layout_of_labels(table, load_saes(config, wanted), prior=known)
-    return layout, "labels_prior" if prior else "labels_winners" if of_winners(table) else "labels_unfitted"
+    return layout, layout.name
 
 
 def _check_table(config: RunConfig, path: str, made: Any) -> None:

@@ -3,7 +3,9 @@
 Every feature that fires in a cell and is labelled with a concept moves the concept's log odds there by what its row
 says, w(f, c) = logit(precision) - logit(precision / lift); each cell then takes `NEIGHBOURS` times the mean of its
 3 x 3 neighbourhood. No threshold is fitted: read as log odds the evidence gives every cell a probability, and a
-concept's mask in a picture is the set of cells with the highest expected IoU under them (`best_cuts`).
+concept's mask in a picture is the set of cells with the highest expected IoU under them (`best_cuts`), none of them
+less likely than all that a label speaks for (`spoken_cuts`); where places come from a prior, the likelier of the two
+sets of cells that differ most (`splitting_cuts`).
 
 labels.parquet holds what each feature is best called. candidates.parquet, which may stand in for it, holds every pair
 that meets in a picture: what goes with a concept beyond chance counts, whether it won the feature or not; and
@@ -31,8 +33,10 @@ from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.calibration import on_grid, prior_logit
 from gazetteer.labeling.layout.label_weights import (
     MAX_Q,
+    ROUNDING,
     SHARE,
     LabelWeights,
+    complete_labels,
     label_concepts,
     label_weights,
     read_label_table,
@@ -43,12 +47,22 @@ from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 Floats = NDArray[np.float32]
 
+UNFITTED, UNFITTED_PRIOR = "labels_unfitted", "labels_unfitted_prior"
+UNFITTED_WINNERS, UNFITTED_WINNERS_PRIOR = "labels_unfitted_winners", "labels_unfitted_winners_prior"
+"""What layouts of labels alone are called, by table and by prior, where they are drawn and where they are measured."""
+
 NEIGHBOURS = 1.5
 """Weight of the mean over a cell's 3 x 3 neighbourhood beside the cell's own evidence (docs/results/layout.md)."""
 
 SCALE = 0.25
 """From smoothed evidence to log odds: features of a cell repeat each other. Chosen on discovery pictures of the shipped
 world (docs/results/layout.md); 0.1 to 0.3 are alike within 0.03 mIoU at t = 1.0 and 0.5."""
+
+WINNERS_SCALE = 0.5
+"""The same of labels.parquet, where a feature speaks for one concept alone and fewer say the same; chosen likewise."""
+
+SPEAKS = 1e-6
+"""Evidence that is more than a rounding error of the neighbourhood's mean."""
 
 HABIT = 0.5
 """How many features of a neighbourhood a concept's mean base counts as, where they say what is common there."""
@@ -114,6 +128,41 @@ def best_cuts(probability: Floats) -> Floats:
     return np.take_along_axis(ordered, best[:, None], axis=1)[:, 0]
 
 
+def spoken_cuts(probability: Floats, evidence: Floats) -> Floats:
+    """`best_cuts`, but none below every cell that a label speaks for: float32 [N, C].
+
+    Where few features are labelled, what is common everywhere would by itself take all cells, so that the mask would
+    say nothing of what the labels tell apart. Where no label speaks, nothing is to be told.
+
+    Args:
+        probability: [N, cells, C].
+        evidence: of the same cells, above 0 where a label speaks for the concept.
+    """
+    lowest = np.where(evidence > SPEAKS, probability, np.inf).min(axis=1)
+    cuts = best_cuts(probability)
+    return np.where(np.isfinite(lowest), np.maximum(cuts, lowest), cuts).astype(np.float32)
+
+
+def splitting_cuts(probability: Floats) -> Floats:
+    """The threshold of every picture and concept that splits its cells best in two (Otsu's): float32 [N, C].
+
+    The one with the highest variance between the cells above and below. A prior is the mean over pictures with and
+    without the concept, too low for an expected IoU where it is shown; this asks for no more than the order of cells
+    and their distances. scikit-image's takes one map a call.
+
+    Args:
+        probability: [N, cells, C].
+    """
+    ordered = -np.sort(-probability.astype(np.float64), axis=1)
+    cells = ordered.shape[1]
+    if cells == 1:
+        return probability[:, 0]
+    many, summed = np.arange(1, cells)[None, :, None], np.cumsum(ordered, axis=1)
+    above, below = summed[:, :-1] / many, (summed[:, -1:] - summed[:, :-1]) / (cells - many)
+    best = (many * (cells - many) * (above - below) ** 2).argmax(axis=1)
+    return np.take_along_axis(ordered, best[:, None], axis=1)[:, 0].astype(np.float32)
+
+
 def best_block(weights: Mapping[Site, LabelWeights], branch: str) -> str:
     """The block of a branch whose labels overlap their concepts most (`LabelWeights.best` summed over t).
 
@@ -154,6 +203,13 @@ class LabelLayout:
     prior_grid: Grid = (1, 1)
 
     @property
+    def name(self) -> str:
+        """As what it is measured (`gazetteer layout evaluate`)."""
+        winners = all(weights.habits is None for weights in self.weights.values())
+        names = (UNFITTED_WINNERS, UNFITTED_WINNERS_PRIOR) if winners else (UNFITTED, UNFITTED_PRIOR)
+        return names[self.prior is not None]
+
+    @property
     def ports(self) -> tuple[Port, ...]:
         """The port that is listened to."""
         return tuple({site.port for site in self.weights})
@@ -166,30 +222,31 @@ class LabelLayout:
         """Any grid will do."""
         return None
 
-    def probabilities(
+    def read(
         self, codes: SiteCodes, site: Site, shift: NDArray[np.float64] | None = None, prior: Floats | None = None
-    ) -> Floats:
-        """float32 [N, cells, C] of every cell, by the labels of `site`.
+    ) -> tuple[Floats, Floats]:
+        """The probability of every cell by the labels of `site`, float32 [N, cells, C], and the cuts, float32 [N, C].
 
         Args:
             shift: as for `label_maps`.
             prior: mean masks [1 or N, cells, C] on the codes' grid, in the place of the layout's own.
         """
         known = self.weights[site]
-        odds: NDArray[np.floating] = habit_odds(known, codes)
+        evidence = label_maps(known, codes, shift)
         if prior is None and self.prior is not None:
             prior = on_grid(self.prior[None], self.prior_grid, (codes.height, codes.width))
-        if prior is not None:
-            odds = prior_logit(prior)
-        return expit(SCALE * label_maps(known, codes, shift) + odds).astype(np.float32)
+        odds: NDArray[np.floating] = habit_odds(known, codes) if prior is None else prior_logit(prior)
+        scale = WINNERS_SCALE if known.habits is None else SCALE
+        probability = expit(scale * evidence + odds).astype(np.float32)
+        return probability, spoken_cuts(probability, evidence) if prior is None else splitting_cuts(probability)
 
     def predict(self, codes: Mapping[Site, SiteCodes], t: float, step: int) -> LayoutPrediction:
         """The layout of N pictures from their codes, made by the autoencoders of `sites_at(t)`."""
         (site,) = self.sites_at(t)
-        probabilities = self.probabilities(codes[site], site)
+        probabilities, cuts = self.read(codes[site], site)
         shape = (len(probabilities), len(self.concepts), codes[site].height, codes[site].width)
         where = probabilities.transpose(0, 2, 1).reshape(shape)
-        return LayoutPrediction(t, step, self.concepts, where, best_cuts(probabilities), probabilities.max(axis=1))
+        return LayoutPrediction(t, step, self.concepts, where, cuts, probabilities.max(axis=1))
 
 
 def layout_of_labels(
@@ -204,10 +261,10 @@ def layout_of_labels(
         branch: ``cond`` or ``uncond``.
         prior: of `layout_prior`, where things usually are; None knows nothing of places.
     Raises:
-        InputError: a table that cannot be read or has no spatial label of the branch, a site without
-            autoencoder, or a feature that it does not have.
+        InputError: a table that cannot be read, says what cannot be or has no spatial label of the branch, a site
+            without autoencoder, a feature that it does not have, or a prior of another shape than its grid's.
     """
-    table = labels if isinstance(labels, pa.Table) else read_label_table(labels)
+    table = complete_labels(labels) if isinstance(labels, pa.Table) else read_label_table(labels)
     every = label_weights(table)
     block = best_block(every, branch)
     chosen = {site: sae for site, sae in every.items() if (str(site.port), site.branch) == (block, branch)}
@@ -225,6 +282,11 @@ def layout_of_labels(
     if prior is None:
         return LabelLayout(branch, concepts, chosen, known or {})
     names, maps, grid = prior
+    if maps.shape != (grid[0] * grid[1], len(names)) or not ((maps >= 0) & (maps <= 1 + ROUNDING)).all():
+        raise InputError(
+            f"The layout prior is {maps.shape} for a grid of {grid[0]} x {grid[1]} cells and {len(names)} concepts; "
+            "it holds a share from 0 to 1 of every cell for every concept."
+        )
     column = {name: i for i, name in enumerate(names)}
     unknown = [name for name in concepts if name not in column]
     if unknown:

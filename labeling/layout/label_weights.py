@@ -24,6 +24,11 @@ MAX_Q = 0.05
 
 _COLUMNS = (*SITE_COLUMNS, "feature", "concept", "precision", "lift", "dataset_iou")
 _NUMBERS = ("precision", "lift", "dataset_iou", "q_value")
+_SHARES = ("precision", "dataset_iou", "q_value")
+"""Those of them that are at most 1."""
+_NAMES = ("block", "stream", "signal", "branch", "concept")
+ROUNDING = 1e-3
+"""By how much a share may exceed 1."""
 SHARE = (1e-3, 1.0 - 1e-3)
 _TESTED = "trusted"
 """The column by which a table of candidates is known."""
@@ -75,19 +80,23 @@ def read_label_table(path: str | Path) -> pa.Table:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read as a table of labels: {first_line(error)}") from error
+    return complete_labels(table, str(path))
+
+
+def complete_labels(table: pa.Table, called: str = "The table of labels") -> pa.Table:
+    """The table with all columns that a layout reads.
+
+    Raises:
+        InputError: without one; `called` is what the table is called then.
+    """
     for name, usual in (("stream", STREAMS[0]), ("signal", SIGNALS[0])):
         if name not in table.column_names:  # written before there were others
             table = table.append_column(name, pa.array([usual] * table.num_rows, pa.string()))
     needed = (*_COLUMNS, *(("kind", "q_value") if _TESTED in table.column_names else ()))
     missing = [name for name in needed if name not in table.column_names]
     if missing:
-        raise InputError(f"{path} has no column {missing[0]!r}; a layout needs {', '.join(needed)}.")
+        raise InputError(f"{called} has no column {missing[0]!r}; a layout needs {', '.join(needed)}.")
     return table
-
-
-def of_winners(labels: pa.Table) -> bool:
-    """Whether a table holds what each feature is best called alone, and not every candidate."""
-    return _TESTED not in labels.column_names
 
 
 def columns_of(name: str) -> list[str]:
@@ -122,8 +131,10 @@ def label_weights(labels: pa.Table, concepts: Sequence[str] | None = None) -> di
     Returns:
         by site; sites without such a label are left out.
     Raises:
-        InputError: feature numbers that are none, or a precision or lift that is no number above 0.
+        InputError: a column is missing, names or feature numbers that are none, or a precision or lift that cannot be.
     """
+    labels = complete_labels(labels)
+    _require_names(labels)
     _require_numbers(labels)
     every, labels = labels, spatial_labels(labels).select(list(_COLUMNS))
     names = sorted(set(labels["concept"].to_pylist())) if concepts is None else list(concepts)
@@ -139,7 +150,7 @@ def label_weights(labels: pa.Table, concepts: Sequence[str] | None = None) -> di
         if not (np.isfinite(precision).all() and (precision >= 0).all() and (lift > 0).all()):
             raise InputError(f"The labels of {site.slug} hold a precision or lift that is no number above 0.")
         features, row = np.unique(np.asarray(own["feature"]), return_inverse=True)
-        expected = np.clip(precision / lift, *SHARE)
+        expected = _shuffled(precision, lift, site)
         weights, best = np.zeros((len(features), len(names))), np.zeros(len(names))
         weights[row, column] = logit(np.clip(precision, *SHARE)) - logit(expected)
         np.maximum.at(best, column, np.nan_to_num(iou))
@@ -151,21 +162,49 @@ def label_weights(labels: pa.Table, concepts: Sequence[str] | None = None) -> di
     return weights_of
 
 
-def _require_numbers(labels: pa.Table) -> None:
-    """InputError where a table says a number by text, or by one that is infinite or below 0: it would be believed.
+def _shuffled(precision: NDArray[np.float64], lift: NDArray[np.float64], site: Site) -> NDArray[np.float64]:
+    """The precision that shuffled pictures give, kept between the ends of `SHARE`; InputError where it exceeds 1."""
+    expected = precision / lift
+    wrong = np.flatnonzero(expected > 1 + ROUNDING)
+    if len(wrong):
+        raise InputError(
+            f"The labels of {site.slug} hold a precision of {precision[wrong[0]]:g} with a lift of "
+            f"{lift[wrong[0]]:g}, by which shuffled pictures would give {expected[wrong[0]]:g}; that is at most 1."
+        )
+    share: NDArray[np.float64] = np.clip(expected, *SHARE)
+    return share
 
-    Null and NaN stand for what a kind of label does not have.
+
+def _require_names(labels: pa.Table) -> None:
+    """InputError where a site or concept is no text or has no name: it would become one."""
+    for name in _NAMES:
+        kind = labels[name].type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if labels.num_rows and not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise InputError(f"The column {name!r} of the labels is {kind}; accepted: text.")
+        if labels[name].null_count or (labels.num_rows and "" in labels[name].unique().to_pylist()):
+            raise InputError(f"The labels hold a row without {name}; every row names one.")
+
+
+def _require_numbers(labels: pa.Table) -> None:
+    """InputError where a table says a number by text, or by one that cannot be: it would be believed.
+
+    Null and NaN stand for what a kind of label does not have; a feature and a t every label has.
     """
     if not pa.types.is_integer(labels["feature"].type):
         raise InputError(f"The column 'feature' of the labels is {labels['feature'].type}; accepted: whole numbers.")
-    for name in ("feature", *(column for column in _NUMBERS if column in labels.column_names)):
+    for name in ("feature", "t", *(column for column in _NUMBERS if column in labels.column_names)):
         kind = labels[name].type
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
             raise InputError(f"The column {name!r} of the labels is {kind}; accepted: numbers.")
         values = np.asarray(labels[name].cast(pa.float64()), np.float64)
-        wrong = values[np.isinf(values) | (values < 0)]
+        if name in ("feature", "t") and np.isnan(values).any():
+            raise InputError(f"The labels hold a row without {name}; every row names one.")
+        most = 1.0 if name in _SHARES else np.inf
+        wrong = values[np.isinf(values) | (values < 0) | (values > most + ROUNDING)]
         if len(wrong):
-            raise InputError(f"The labels hold a {name} of {wrong[0]:g}; accepted: finite numbers from 0.")
+            accepted = "numbers from 0 to 1" if most == 1 else "finite numbers from 0"
+            raise InputError(f"The labels hold a {name} of {wrong[0]:g}; accepted: {accepted}.")
 
 
 def _habits(candidates: pa.Table, names: Sequence[str]) -> dict[Site, Habits]:
@@ -179,8 +218,8 @@ def _habits(candidates: pa.Table, names: Sequence[str]) -> dict[Site, Habits]:
         own = rows.take(pa.array(places))
         column = np.array([number[name] for name in own["concept"].to_pylist()], np.int64)
         features, row = np.unique(np.asarray(own["feature"]), return_inverse=True)
-        share = np.asarray(own["precision"], np.float64) / np.asarray(own["lift"], np.float64)
+        share = _shuffled(np.asarray(own["precision"], np.float64), np.asarray(own["lift"], np.float64), site)
         odds, present = np.zeros((2, len(features), len(names)))
-        odds[row, column], present[row, column] = logit(np.clip(share, *SHARE)), 1.0
+        odds[row, column], present[row, column] = logit(share), 1.0
         rows_of[site] = Habits(features.astype(np.int64), odds, present)
     return rows_of

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.layout.calibration import LayoutFit, on_grid
 from gazetteer.labeling.layout.evaluation.reading import Place, Reading
-from gazetteer.labeling.layout.label_layout import LabelLayout, best_cuts
+from gazetteer.labeling.layout.label_layout import LabelLayout
 from gazetteer.labeling.layout.metrics import Truth, fit_thresholds, macro_mean, pair_ious
 from gazetteer.labeling.layout.own_counts import label_shift
 from gazetteer.labeling.layout.score_maps import paper_maps
@@ -151,7 +151,7 @@ class LabelsMethod:
     Attributes:
         layout: what the labels say; the order of its concepts is the run's.
         thresholds: fitted on training pictures as those of every other method; None takes each picture's own
-            (`best_cuts`), for which no mask is needed.
+            (`LabelLayout.read`), for which no mask is needed.
         with_prior: whether it knows where things usually are.
     """
 
@@ -163,11 +163,11 @@ class LabelsMethod:
     def fitted(cls, reading: Reading, layout: LabelLayout, *, with_prior: bool = False) -> LabelsMethod:
         """Thresholds on training pictures."""
         untuned = cls(layout, None, with_prior)
-        maps, grid = untuned.maps(reading)
+        maps, _, grid = untuned.maps(reading)
         return cls(layout, fit_thresholds(maps, reading.pictures.truth(grid)), with_prior)
 
-    def maps(self, reading: Reading) -> tuple[Floats, Grid]:
-        """Probabilities [N, cells, C] and their grid."""
+    def maps(self, reading: Reading) -> tuple[Floats, Floats, Grid]:
+        """Probabilities [N, cells, C], the cuts of each picture [N, C], and the grid."""
         (site,) = self.layout.sites_at(reading.step.t)
         codes = reading.codes((str(site.port), site.branch), site)
         grid, prior = (codes.height, codes.width), None
@@ -177,14 +177,14 @@ class LabelsMethod:
         shift = (
             None if own is None else label_shift(self.layout.weights[site], reading.step.run.tables[site], codes, own)
         )
-        return self.layout.probabilities(codes, site, shift, prior), grid
+        return *self.layout.read(codes, site, shift, prior), grid
 
     def predict(self, reading: Reading) -> ScoreMaps:
         """See `Method.predict`."""
-        maps, grid = self.maps(reading)
+        maps, cuts, grid = self.maps(reading)
         if self.thresholds is not None:
             return ScoreMaps(maps, maps.max(axis=1), self.thresholds, grid)
-        above = maps - best_cuts(maps)[:, None]
+        above = maps - cuts[:, None]
         return ScoreMaps(above, maps.max(axis=1), np.zeros(maps.shape[2], np.float32), grid)
 
 

@@ -29,6 +29,7 @@ from gazetteer.labeling.layout.evaluation.resampled import (
     NeuronsMethod,
     ProbeMethod,
 )
+from gazetteer.labeling.layout.label_layout import UNFITTED, UNFITTED_PRIOR, UNFITTED_WINNERS, UNFITTED_WINNERS_PRIOR
 from gazetteer.labeling.layout.label_weights import MAX_Q
 from gazetteer.labeling.layout.model import finest
 from gazetteer.labeling.layout.run import LayoutRun
@@ -151,20 +152,28 @@ class StepEvaluation:
 
 
 def _of_labels(reading: Reading) -> dict[str, Method]:
-    """The tables alone, where they label anything: with thresholds as the other methods', with the prior, with nothing
-    fitted at all, and by labels.parquet without what else was tested."""
+    """The tables alone, where they label anything: candidates.parquet, and labels.parquet without what else was tested.
+
+    First as `layout predict` does it, with nothing fitted, without and with the prior; then with thresholds as the
+    other methods'.
+    """
     step, methods = reading.step, dict[str, Method]()
     layout, winners = (
         known if known is not None and step.readable(known) else None for known in (step.labels, step.winners)
     )
     if layout is not None:
         methods |= {
+            UNFITTED: LabelsMethod(layout),
+            UNFITTED_PRIOR: LabelsMethod(layout, with_prior=True),
             "labels": LabelsMethod.fitted(reading, layout),
             "labels_prior": LabelsMethod.fitted(reading, layout, with_prior=True),
-            "labels_unfitted": LabelsMethod(layout),
         }
     if winners is not None:
-        methods["labels_winners"] = LabelsMethod.fitted(reading, winners)
+        methods |= {
+            UNFITTED_WINNERS: LabelsMethod(winners),
+            UNFITTED_WINNERS_PRIOR: LabelsMethod(winners, with_prior=True),
+            "labels_winners": LabelsMethod.fitted(reading, winners),
+        }
     return methods
 
 

@@ -25,10 +25,12 @@ from gazetteer.labeling.layout.label_layout import (
     HABIT,
     NEIGHBOURS,
     SCALE,
+    WINNERS_SCALE,
     best_cuts,
     habit_odds,
     label_maps,
     layout_of_labels,
+    splitting_cuts,
 )
 from gazetteer.labeling.layout.label_weights import label_weights, read_label_table
 from gazetteer.labeling.layout.prior import layout_prior
@@ -55,7 +57,7 @@ def test_a_prior_of_finer_cells_is_their_mean_where_labels_are_read() -> None:
     fine = np.array([0.2, 0.4, 0.1, 0.1, 0.6, 0.8, 0.3, 0.5], np.float32)[:, None]  # two rows of four cells
     layout = layout_of_labels(labels_of([(SITE, 3, "dog", 0.8, 4, 0.5)]), prior=(("dog",), fine, (2, 4)))
     silent = flat_codes(SITE, ["a"], (1, 2), np.array([0, 0]), np.array([0.0, 0.0]), np.array([2]))
-    np.testing.assert_allclose(layout.probabilities(silent, SITE)[0, :, 0], [0.5, 0.25], rtol=1e-5)
+    np.testing.assert_allclose(layout.read(silent, SITE)[0][0, :, 0], [0.5, 0.25], rtol=1e-5)
 
 
 def test_each_picture_may_have_a_prior_of_its_own_in_the_place_of_the_layouts() -> None:
@@ -63,7 +65,7 @@ def test_each_picture_may_have_a_prior_of_its_own_in_the_place_of_the_layouts() 
     layout = layout_of_labels(labels_of([(SITE, 3, "dog", 0.8, 4, 0.5)]), prior=own)
     silent = flat_codes(SITE, ["a", "b"], (1, 2), np.zeros(4, int), np.zeros(4), np.array([2, 2]))
     prior = np.array([[0.1, 0.2], [0.3, 0.4]], np.float32)[:, :, None]
-    np.testing.assert_allclose(layout.probabilities(silent, SITE, prior=prior), prior, rtol=1e-5)
+    np.testing.assert_allclose(layout.read(silent, SITE, prior=prior)[0], prior, rtol=1e-5)
 
 
 def test_a_label_moves_the_log_odds_from_what_places_give_to_its_precision() -> None:
@@ -79,7 +81,7 @@ def test_a_label_moves_the_log_odds_from_what_places_give_to_its_precision() -> 
     layout = layout_of_labels(labels_of([(SITE, 3, "dog", 0.8, 4, 0.5)]))
     base = np.log(0.2 / 0.8)
     np.testing.assert_allclose(
-        layout.probabilities(codes, SITE)[0, :, 0], 1 / (1 + np.exp(-(base + SCALE * expected))), rtol=1e-5
+        layout.read(codes, SITE)[0][0, :, 0], 1 / (1 + np.exp(-(base + WINNERS_SCALE * expected))), rtol=1e-5
     )
 
 
@@ -102,6 +104,13 @@ def test_candidates_say_what_is_common_where_features_fire_and_count_where_they_
     said, many = np.array([2 * odds[0] + odds[1], odds[0] + odds[1], odds[1]]) / 3, np.array([3, 2, 1]) / 3
     np.testing.assert_allclose(habit_odds(found, codes)[0, :, 0], (said + HABIT * base) / (many + HABIT), rtol=1e-6)
     assert layout_of_labels(table).concepts == ("dog",)
+    evidence = label_maps(found, codes)[0, :, 0]
+    odds_there = habit_odds(found, codes)[0, :, 0]
+    np.testing.assert_allclose(
+        layout_of_labels(table).read(codes, SITE)[0][0, :, 0],
+        1 / (1 + np.exp(-(odds_there + SCALE * evidence))),
+        rtol=1e-5,
+    )
 
 
 def test_only_labels_that_say_where_count_and_the_best_block_is_read() -> None:
@@ -114,8 +123,37 @@ def test_only_labels_that_say_where_count_and_the_best_block_is_read() -> None:
         layout_of_labels(table.slice(1, 1))
     with pytest.raises(InputError, match="no number above 0"):
         label_weights(labels_of([(SITE, 1, "dog", float("nan"), 2, 0.2)]))
+    with pytest.raises(
+        InputError, match=r"a lift of 0.5, by which shuffled pictures would give 1.6; that is at most 1"
+    ):
+        label_weights(labels_of([(SITE, 1, "dog", 0.8, 0.5, 0.2)]))
     with pytest.raises(InputError, match="goes with a feature of the uncond branch"):
         layout_of_labels(table, branch="uncond")
+
+
+@pytest.mark.parametrize("column", ["feature", "concept", "q_value", "kind", "block"])
+def test_a_table_in_memory_says_which_column_it_lacks(column: str) -> None:
+    columns = {"kind": ["thing"], "q_value": [0.01], "trusted": [True]}
+    table = labels_of([(SITE, 3, "dog", 0.8, 4, 0.5)], **columns)
+    assert layout_of_labels(table.drop_columns(["stream", "signal"])).ports == (Port("mid"),)  # as older runs have it
+    for read in (layout_of_labels, label_weights):
+        with pytest.raises(InputError, match=f"^The table of labels has no column '{column}'; a layout needs"):
+            read(table.drop_columns([column]))
+
+
+def test_a_site_that_a_table_leaves_out_is_not_made_up() -> None:
+    table = labels_of([(SITE, 3, "dog", 0.8, 4, 0.5), (SITE, 4, "dog", 0.8, 4, 0.5)])
+    for name, kind in (("block", pa.string()), ("branch", pa.string()), ("t", pa.float64())):
+        values = pa.array([table[name][0].as_py(), None], kind)
+        with pytest.raises(InputError, match=f"a row without {name}"):
+            layout_of_labels(table.set_column(table.column_names.index(name), name, values))
+
+
+def test_a_prior_has_a_share_of_every_cell() -> None:
+    table, names = labels_of([(SITE, 3, "dog", 0.8, 4, 0.5)]), ("dog",)
+    for maps in (np.zeros((3, 1), np.float32), np.full((2, 1), np.nan, np.float32), np.full((2, 1), 7, np.float32)):
+        with pytest.raises(InputError, match="a share from 0 to 1 of every cell"):
+            layout_of_labels(table, prior=(names, maps, (1, 2)))
 
 
 @pytest.mark.parametrize(
@@ -126,11 +164,19 @@ def test_only_labels_that_say_where_count_and_the_best_block_is_read() -> None:
         ((SITE, -1, "dog", 0.5, 2, 0.2), "feature of -1"),
         ((SITE, "x", "dog", 0.5, 2, 0.2), "column 'feature' of the labels is string"),
         ((SITE, 1, "dog", "0.5", 2, 0.2), "column 'precision' of the labels is string"),
+        ((SITE, 1, "dog", 5.0, 20, 0.2), "precision of 5; accepted: numbers from 0 to 1"),
+        ((SITE, 1, "dog", 0.5, 2, 1.5), "dataset_iou of 1.5"),
+        ((SITE, None, "dog", 0.5, 2, 0.2), "a row without feature"),
+        ((SITE, 1, None, 0.5, 2, 0.2), "a row without concept|column 'concept' of the labels is null"),
+        ((SITE, 1, "", 0.5, 2, 0.2), "a row without concept"),
+        ((SITE, 1, 7, 0.5, 2, 0.2), "column 'concept' of the labels is int64"),
     ],
 )
 def test_what_is_no_number_is_not_believed(row: tuple, says: str) -> None:
     table = labels_of([(SITE, 1, "dog", 0.5, *row[4:])])
-    columns = {name: pa.array([row[i]]) for i, name in ((1, "feature"), (3, "precision"))}
+    columns = {name: pa.array([row[i]]) for i, name in ((1, "feature"), (2, "concept"), (3, "precision"))}
+    if row[1] is None:
+        columns["feature"] = pa.array([None], pa.int32())
     for name, values in columns.items():
         table = table.set_column(table.column_names.index(name), name, values)
     with pytest.raises(InputError, match=says):
@@ -156,6 +202,36 @@ def test_the_cut_has_the_highest_expected_iou_of_all_sets() -> None:
         assert set(np.flatnonzero(cells >= cuts[picture, concept])) == set(best)
 
 
+def test_a_mask_keeps_to_where_a_label_speaks() -> None:
+    """A base of a third would by itself take all cells; where nothing is labelled, nothing tells cells apart."""
+    layout = layout_of_labels(labels_of([(SITE, 3, "sky", 0.5, 1.5, 0.5), (SITE, 4, "dog", 0.6, 3, 0.5)]))
+    upper = np.repeat([[3], [0]], 32, axis=0).ravel()  # feature 3 in the upper four of eight rows of eight cells
+    codes = flat_codes(SITE, ["a"], (8, 8), upper, np.repeat([1.0, 0.0], 32), np.array([64]))
+    probabilities, cuts = layout.read(codes, SITE)
+    dog, sky = (layout.concepts.index(name) for name in ("dog", "sky"))
+    chosen = (probabilities >= cuts[:, None])[0].reshape(8, 8, 2)
+    assert best_cuts(probabilities)[0, sky] == probabilities[0, :, sky].min()
+    assert chosen[:5, :, sky].all() and not chosen[5:, :, sky].any()  # the fifth row has neighbours that speak
+    assert np.ptp(probabilities[0, :, dog]) == 0 and chosen[:, :, dog].all()
+
+
+def test_a_splitting_cut_has_the_highest_variance_between_its_sides() -> None:
+    p = np.random.default_rng(1).random((3, 9, 2)).astype(np.float32)
+    cuts = splitting_cuts(p)
+    for picture, concept in itertools.product(range(3), range(2)):
+        cells = p[picture, :, concept].astype(float)
+
+        def between(cut: float, cells: np.ndarray = cells) -> float:
+            above = cells >= cut
+            if above.all():
+                return 0.0
+            return above.mean() * (1 - above.mean()) * (cells[above].mean() - cells[~above].mean()) ** 2
+
+        assert between(cuts[picture, concept]) == pytest.approx(max(between(cut) for cut in cells))
+    assert splitting_cuts(p[:, :1]).tolist() == p[:, 0].tolist()
+    assert (splitting_cuts(np.full((1, 5, 1), 0.3, np.float32)) == np.float32(0.3)).all()
+
+
 def test_labels_alone_find_what_a_feature_follows(tmp_path: Path) -> None:
     world = sky_world(80)
     run = open_run(world_run(tmp_path / "run", world, "a sky and a ball"))
@@ -166,8 +242,16 @@ def test_labels_alone_find_what_a_feature_follows(tmp_path: Path) -> None:
     found = evaluate_layout(run, {}, np.eye(2), config)["by_concept"]["0.50"]
     for method in ("labels", "labels_prior", "labels_winners"):
         assert found[method]["sky"][0] > 0.9 > found["prior"]["sky"][0], method
-    # Nothing fitted: where no feature fires nothing speaks against the sky either, and a cut may take all cells.
-    assert found["labels_unfitted"]["sky"][0] >= found["chance"]["sky"][0]
+    layouts = [  # what the command runs is measured under the name that it gives
+        layout_of_labels(tables[name], prior=prior)
+        for name in ("candidates", "labels")
+        for prior in (None, layout_prior(run.store))
+    ]
+    assert [layout.name for layout in layouts] == [
+        "labels_unfitted", "labels_unfitted_prior", "labels_unfitted_winners", "labels_unfitted_winners_prior",
+    ]  # fmt: skip
+    for layout in layouts:
+        assert found[layout.name]["sky"][0] >= found["chance"]["sky"][0], layout.name
     # What labels.max_q lets into labels.parquet is no evidence: the table is read, and why candidates are not is said.
     unsure = tables["candidates"]
     ones = pa.array(np.ones(unsure.num_rows), unsure.schema.field("q_value").type)
@@ -199,7 +283,7 @@ def test_the_command_needs_a_table_and_no_run(tmp_path: Path, capsys: pytest.Cap
              str(tmp_path / "out")]  # fmt: skip
     assert main([*words, "--labels", str(tmp_path / "some.parquet")]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert said["method"] == "labels_winners" and said["named"] == ["dog"] and len(said["steps"]) == 3
+    assert said["method"] == "labels_unfitted_winners" and said["named"] == ["dog"] and len(said["steps"]) == 3
     stored = np.load(tmp_path / "out" / "layout.npz")
     assert stored["where"].shape == (3, 1, 4, 4) and stored["thresholds"].shape == (3, 1)
     every = table
