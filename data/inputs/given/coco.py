@@ -250,6 +250,9 @@ def _once(annotations: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _not_asked(image: dict[str, Any], categories: dict[Any, str], shown: set[str]) -> set[str]:
     """What LVIS does not know of a picture."""
+    for name in ("not_exhaustive_category_ids", "neg_category_ids"):
+        if not isinstance(image.get(name, []), list):
+            raise TypeError(f"{name} of {picture_key(image)} is no list")
     unsure = {categories[c] for c in image.get("not_exhaustive_category_ids", ()) if c in categories}
     if "neg_category_ids" not in image:
         return unsure

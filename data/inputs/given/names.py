@@ -38,8 +38,8 @@ def require_once(concepts: Iterable[tuple[object, str]], source: str) -> None:
     for own, concept in concepts:
         if concept in number:
             raise InputError(
-                f"{source} gives {number[concept]!r} and {own!r} one name, {concept!r}; give each its own, or both one "
-                "number."
+                f"{source} gives the categories {number[concept]!r} and {own!r} one name, {concept!r}; give each its "
+                "own, or make them one."
             )
         number[concept] = own
 

@@ -201,6 +201,8 @@ def _file_row(row: dict[str, Any], where: str) -> dict[str, Any]:
     concept = row["concept"]
     if concept is not None and not isinstance(concept, str):
         raise InputError(f"{where} has the concept {concept!r}; a concept is text.")
+    if not concept and row["mask"]:
+        raise InputError(f"{where} has a mask and no concept that it is of; a row of a picture alone has neither.")
     if concept and not concept_name(concept):
         raise InputError(
             f"{where} has the concept {concept!r}, which names nothing; a picture of none has no text there."

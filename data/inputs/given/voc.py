@@ -45,9 +45,9 @@ class VocPictures:
         """Raises InputError: another layout, an unknown split, or no segmented picture."""
         self._folder = expect_folder(path, "The VOC folder", ("JPEGImages", "SegmentationClass"))
         self._names = _class_names(self._folder)
-        self.concepts, self.notes = tuple(sorted(set(self._names))), tuple[str, ...]()
+        self.concepts = tuple(sorted(set(self._names)))
         self.annotations = tuple(file for name in (NAMES, ASKED) if (file := self._folder / name).is_file())
-        segmented = {file.stem for file in (self._folder / "SegmentationClass").glob("*.png")}
+        every = segmented = {file.stem for file in (self._folder / "SegmentationClass").glob("*.png")}
         lists = self._folder / "ImageSets" / "Segmentation"
         if split:
             file = lists / f"{split}.txt"
@@ -64,7 +64,7 @@ class VocPictures:
         if not segmented:
             raise InputError(f"{path} has no PNG in SegmentationClass{f' of the split {split}' if split else ''}.")
         self.keys = tuple(sorted(segmented))
-        self._unasked = _unasked(self._folder / ASKED, self.keys, set(self.concepts))
+        self._unasked, self.notes = _unasked(self._folder / ASKED, self.keys, every, set(self.concepts))
         self.uncertain = frozenset().union(*self._unasked.values())
 
     def caption(self, key: str) -> str:
@@ -122,10 +122,21 @@ def _class_names(folder: Path) -> list[str]:
     return [concepts[name] for name in names]
 
 
-def _unasked(file: Path, keys: tuple[str, ...], concepts: set[str]) -> dict[str, frozenset[str]]:
-    """What was not asked of every picture; of those that the file does not name, or where there is none, nothing."""
+def _unasked(
+    file: Path, keys: tuple[str, ...], every: set[str], concepts: set[str]
+) -> tuple[dict[str, frozenset[str]], tuple[str, ...]]:
+    """What was not asked of every picture; of those that the file does not name, or where there is none, nothing.
+
+    Masks of such a class are left out: an export has them where other segments of the class are hidden.
+
+    Args:
+        keys, every: pictures that are wanted, and all that have masks.
+
+    Returns:
+        that, and notes on pictures that are not there.
+    """
     if not file.exists():
-        return {}
+        return {}, ()
     try:
         asked = json.loads(read_text("The list of what was asked", file))
         if not (isinstance(asked, dict) and all(isinstance(own, list) for own in asked.values())):
@@ -139,7 +150,11 @@ def _unasked(file: Path, keys: tuple[str, ...], concepts: set[str]) -> dict[str,
                 f"{file} says that the picture {key} was asked {own[unknown[0]]!r}, which is no class of the folder; "
                 f"{suggestion(unknown[0], sorted(concepts))}"
             )
-    return {key: frozenset(concepts - set(named[key])) for key in keys if key in named}
+    lost = sorted(set(named) - every)
+    if lost and len(lost) == len(named):
+        raise InputError(f"{file} names no picture of the folder: it has {lost[0]}, the folder {min(every)}.")
+    notes = (f"{len(lost)} pictures of {len(named)} in {file} are not there, such as {lost[0]}.",) if lost else ()
+    return {key: frozenset(concepts - set(named[key])) for key in keys if key in named}, notes
 
 
 def _some(ignored: Masks) -> Masks | None:

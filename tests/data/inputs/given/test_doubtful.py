@@ -111,8 +111,13 @@ def test_captions_that_join_no_picture_are_not_dropped_silently(tmp_path: Path) 
 def test_categories_of_one_name_are_kept_apart_or_refused(tmp_path: Path) -> None:
     source = coco(tmp_path, [image()], [mask(1), mask(2)], "bass, fish", "bass, instrument")
     assert [concept for concept, _ in source.read("a").segments] == ["bass (fish)", "bass (instrument)"]
-    with pytest.raises(InputError, match="gives 1 and 2 one name, 'dog'"):
+    with pytest.raises(InputError, match="gives the categories 1 and 2 one name, 'dog'"):
         coco(tmp_path, [image()], [mask(1), mask(2)], "dog", "Dog")
+
+
+def test_what_lvis_does_not_know_is_a_list(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="neg_category_ids of a is no list"):
+        coco(tmp_path, [image(neg_category_ids="1")], [mask(1)], "dog")
 
 
 def test_a_size_is_a_number(tmp_path: Path) -> None:
@@ -141,6 +146,12 @@ def test_what_a_table_says_was_asked_agrees_with_its_masks(tmp_path: Path) -> No
     assert "asked cta, of which no row" in table(tmp_path, {"concept": "dog", "asked": ["dog", "cta"]}).notes[0]
     apart = table(tmp_path, *({"concept": name, "asked": ["bass, b", "bass, a"]} for name in ("bass, a", "bass, b")))
     assert apart.concepts == ("bass (a)", "bass (b)") and not apart.uncertain
+
+
+def test_a_mask_of_a_table_is_of_a_concept(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"Row 2 of .* has a mask and no concept that it is of"):
+        table(tmp_path, {"concept": "dog"}, {"concept": None})
+    assert table(tmp_path, {"concept": "dog"}, {"concept": None, "mask": None}).keys == ("a",)
 
 
 @pytest.mark.parametrize("name", ["ignore", "ignored", "Void", "to_ignore"])

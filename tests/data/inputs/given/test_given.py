@@ -321,7 +321,8 @@ def test_pictures_that_differ_in_their_suffix_alone_are_refused(tmp_path: Path) 
     ],
 )
 def test_a_concept_is_text_that_names_something(tmp_path: Path, row: dict, says: str) -> None:
+    bare = {"image": "a.png", "concept": None, "mask": None, "asked": None}
     with pytest.raises(InputError, match=says):
-        mask_rows(tmp_path, {"image": "a.png", "concept": None, "asked": None}, {"image": "a.png", **row})
+        mask_rows(tmp_path, bare, {"image": "a.png", **row})
     (tmp_path / "t.csv").write_text("image,concept,mask\na.png,7,m.png\n")
     assert TablePictures(str(tmp_path / "t.csv")).concepts == ("7",), "all that CSV has is text"

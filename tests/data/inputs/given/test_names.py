@@ -37,7 +37,7 @@ def test_names_that_begin_alike_are_told_apart_by_what_follows() -> None:
 
 def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
     assert voc_folder(tmp_path, "bass, fish\nbass, instrument\n").concepts == ("bass (fish)", "bass (instrument)")
-    with pytest.raises(InputError, match="gives 1 and 2 one name, 'dog'"):
+    with pytest.raises(InputError, match="gives the categories 1 and 2 one name, 'dog'"):
         voc_folder(tmp_path, "_background_\ndog\nDog\n")
     root = ade_folder(tmp_path / "ade")
     with (root / "objectInfo150.txt").open("a") as listed:
@@ -46,7 +46,7 @@ def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
         AdePictures(str(root))
     text = (root / "objectInfo150.txt").read_text()
     (root / "objectInfo150.txt").write_text(text.replace("2\t0\t1\t1\t1\ttower", "4\t0\t1\t1\t1\tsky"))
-    with pytest.raises(InputError, match="gives 3 and 4 one name, 'sky'"):
+    with pytest.raises(InputError, match="gives the categories 3 and 4 one name, 'sky'"):
         AdePictures(str(root))
 
 
@@ -63,9 +63,11 @@ def test_the_background_is_no_class_however_it_is_written(tmp_path: Path, backgr
         ('{"a": ["dgo"]}', "the picture a was asked 'dgo', which is no class of the folder; did you mean dog"),
         ('{"a": [1]}', "is not JSON that lists"),
         ('{"a": "dog"}', "is not JSON that lists"),
+        ('{"a.png": ["dog"]}', r"names no picture of the folder: it has a\.png, the folder a"),
     ],
 )
 def test_what_a_voc_folder_was_asked_are_its_classes(tmp_path: Path, asked: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
         voc_folder(tmp_path, "dog\ncat\n", asked)
-    assert voc_folder(tmp_path, "dog\ncat\n", '{"a": ["Dog"]}').read("a").unasked == {"cat"}
+    source = voc_folder(tmp_path, "dog\ncat\n", '{"a": ["Dog"], "b": []}')
+    assert source.read("a").unasked == {"cat"} and "1 pictures of 2" in source.notes[0]
