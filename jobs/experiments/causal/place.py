@@ -26,13 +26,19 @@ def open_place(run: RunFolder, out: str | None, fingerprint: dict[str, Any], rep
         replace: remove what a pass with other settings has recorded there, which is said, and begin anew.
 
     Raises:
-        InputError: a pass with other settings is recorded there, or something else is.
+        InputError: a pass with other settings is recorded there, or something else is, or the run holds the table of a
+            pass that is not there.
         LockedError: with `replace`, when another process works on that pass.
     """
     work = RunFolder(out) if out else run.inside(FOLDER)
     before = work.read_json("run.json")
     if before is not None and not before.keys() >= _OURS:
         raise InputError(f"{work.path} holds a run that is no causal pass; name another folder with --out.")
+    if before is None and not out and not replace and run.has_final("causal"):
+        raise InputError(
+            f"{run.path} holds a causal.parquet, but not {work.path}, from which it was made: this pass would take its "
+            "place. Put this one elsewhere with --out FOLDER, or say --replace."
+        )
     changes = differences(before, json.loads(json.dumps(fingerprint))) if before and work.shard_ids() else ""
     if changes and not replace:
         raise InputError(

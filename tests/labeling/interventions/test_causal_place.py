@@ -12,7 +12,7 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.data.tables.schemas import EFFECTS
+from gazetteer.data.tables.schemas import CAUSAL, EFFECTS
 from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.experiments.causal.place import open_place
 from tests.labeling.interventions.test_causal import SMALL
@@ -51,6 +51,17 @@ def test_a_run_that_is_no_pass_is_never_removed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no causal pass; name another folder"):
         open_place(work, work.path, PASS, replace=True)
     assert work.shard_ids() == ["group"]
+
+
+def test_the_table_of_a_pass_that_is_not_there_is_kept(tmp_path: Path) -> None:
+    """As of a run that was copied without its folder causal/."""
+    run = begun(tmp_path / "run", {"config": "abc"})
+    run.write_final("causal", CAUSAL.empty_table(), PROVENANCE)
+    with pytest.raises(InputError, match=r"holds a causal.parquet.*--out FOLDER, or say --replace"):
+        open_place(run, None, PASS, replace=False)
+    assert open_place(run, str(tmp_path / "beside"), PASS, replace=False).read_json("run.json") == PASS
+    assert open_place(run, None, PASS, replace=True).read_json("run.json") == PASS
+    assert open_place(run, None, PASS, replace=False).read_json("run.json") == PASS  # begun, and resumed
 
 
 def test_a_trial_is_followed_by_the_pass_itself(
