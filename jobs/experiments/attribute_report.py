@@ -133,10 +133,7 @@ def print_edit(result: Mapping[str, Any]) -> None:
     print(f"{result['goal']} {result['concept']} by {method}: {result['weights']} weights, fraction {fraction:g}")
     if result["short"]:
         print(result["short"])
-    print(
-        f"made with {steps_of(result)}, from {trajectories(result)}; pictures before and after it are painted with "
-        f"{result['configured_steps']} steps"
-    )
+    print(f"made {_made(result)}; pictures before and after it are painted with {result['configured_steps']} steps")
     for said in edit_remarks(result):
         print(said)
     if result["too_strong"]:
@@ -149,6 +146,15 @@ def print_edit(result: Mapping[str, Any]) -> None:
             print(f"{name}: {result[name]}")
     if not result["before"]:
         print("no pictures: --sheet is 0, or no prompt of the configuration names the concept")
+
+
+def _made(result: Mapping[str, Any]) -> str:
+    """How an edit was made: not all methods sample, and not all take prompts."""
+    if result["method"] == "uce":
+        return "in closed form, from names alone"
+    prompts, concept = result["named_by"], result["concept"]
+    by = f"{prompts} prompts that name {concept}" if prompts else f"{trajectories(result)} of the bare name {concept}"
+    return f"with {steps_of(result)}, from {by}"
 
 
 def edit_remarks(result: Mapping[str, Any]) -> list[str]:
@@ -164,7 +170,7 @@ def edit_remarks(result: Mapping[str, Any]) -> list[str]:
         hardly = f": it hardly {'erases' if goal == 'erase' else 'amplifies'} anything" if weak else ""
         said.append(f"evaluated at this dose on {outcome['of']}, mean: {gone}, {kept}{hardly}")
     elif not result["measured"]:
-        differs = f" ({', '.join(result['differs'])} differ)" if result["differs"] else ""
+        differs = f" (other than there: {', '.join(result['differs'])})" if result["differs"] else ""
         said.append(
             f"this dose of {method} to {goal} {result['kind']} was not chosen by an evaluation of this model so sampled"
             f"{differs}"
@@ -174,6 +180,7 @@ def edit_remarks(result: Mapping[str, Any]) -> list[str]:
 
 def print_features(result: Mapping[str, Any]) -> None:
     """What `gazetteer attribute features` measured, as text."""
+    print(sampled_with(result))
     for name, words in (
         ("silenced", "activity with the concept's weights edited / intact"),
         ("patching", "features ranked first by attribution patching that are labelled with the concept"),
@@ -269,6 +276,8 @@ def _aside(figures: Mapping[str, Any]) -> str:
     """What a reader of paraphrases and attacks has to know of the prompts."""
     said = [f"{figures['left_out']} prompts too long"] if figures.get("left_out") else []
     said += [f"words name {', '.join(figures['names_it'])}"] if figures.get("names_it") else []
+    failed = figures.get("failed_control")
+    said += [f"fails on the intact model for {', '.join(failed)}"] if failed else []
     none = [concept for concept, words in figures.get("words", {}).items() if not words]
     return "; ".join([*said, *([f"no words beat none for {', '.join(none)}"] if none else [])])
 
