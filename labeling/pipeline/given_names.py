@@ -14,9 +14,9 @@ def require_names(given: GivenSet) -> None:
     own, and `notes_of` says so.
     """
     if given.config.kind != "ade20k" and (pairs := written_alike(given.concepts)):
-        one, other = pairs[0]
+        first, second = pairs[0]
         raise InputError(
-            f"pictures.{given.config.kind} {given.config.path} has the concepts {one!r} and {other!r}, which are one "
+            f"pictures.{given.config.kind} {given.config.path} has the concepts {first!r} and {second!r}, which are one "
             "by the rule of names: each would count as absent where the other is. Give both one name, or leave one out "
             "by pictures.concepts."
         )
@@ -26,6 +26,6 @@ def notes_of(given: GivenSet) -> list[str]:
     """Sentences about what of given pictures is not used, and what is doubtful."""
     notes = list(given.notes)
     if given.config.kind == "ade20k" and (pairs := written_alike(given.concepts)):
-        one, other = pairs[0]
-        notes.append(f"{len(pairs)} pairs of ADE20K's classes are one word, as {one!r} and {other!r}; both are kept.")
+        first, second = pairs[0]
+        notes.append(f"{len(pairs)} pairs of ADE20K's classes are one word, as {first!r} and {second!r}; both are kept.")
     return notes
