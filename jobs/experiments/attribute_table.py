@@ -57,7 +57,7 @@ def sampled_with(result: Mapping[str, Any]) -> str:
     """A sentence of how edits were made and pictures painted; nothing of a result from before it said so."""
     if "steps" not in result:
         return ""
-    edits = f"edits from {trajectories(result)}"
+    edits = f"edits from {trajectories(result)} and up to {result['context']} prompts that name the concept"
     full = evaluated(result["steps"], result["guidance"], 0)
     if (result["seeds"], result["context"]) != (full.seeds, full.context):
         edits += f" (the full evaluation and `attribute edit` take {full.seeds} and {full.context})"
@@ -72,9 +72,8 @@ def steps_of(result: Mapping[str, Any]) -> str:
 
 
 def trajectories(result: Mapping[str, Any]) -> str:
-    """How much an edit of one concept is made from."""
-    seeds, context = result["seeds"], result["context"]
-    return f"{seeds} trajector{'y' if seeds == 1 else 'ies'} and up to {context} prompts that name the concept"
+    """How many trajectories of its bare name the published scores of a concept are made from."""
+    return f"{result['seeds']} trajector{'y' if result['seeds'] == 1 else 'ies'}"
 
 
 def shared_prompts(result: Mapping[str, Any]) -> str:

@@ -72,7 +72,7 @@ def test_an_edit_says_what_the_evaluation_came_to_with_its_dose() -> None:
     (said,) = edit_remarks(result("amplify", "steps", "objects"))
     assert "13 concepts, mean: shown in 0.49 of pictures that missed them" in said and "hardly" not in said
     (said,) = edit_remarks(result("erase", "esd", "styles", differs=["seed"]))
-    assert "was not chosen by an evaluation of this model so sampled (seed differ)" in said
+    assert "was not chosen by an evaluation of this model so sampled (other than there: seed)" in said
 
 
 def test_an_edit_made_from_the_bare_name_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,14 +81,19 @@ def test_an_edit_made_from_the_bare_name_says_so(tmp_path: Path, capsys: pytest.
     run = load_config(None, [f"model.path={tmp_path / 'tiny'}", f"prompts.path={tmp_path / 'prompts.txt'}"])
     run = dataclasses.replace(run, generation=dataclasses.replace(run.generation, steps=3))
     methods = MethodConfig(steps=2, context=4, context_steps=1, tune_steps=1)
-    for concept, method, by in (("house", "steps", 0), ("house", "random", 0), ("house", "cad", None)):
-        config = EditConfig(concept, method=method, fraction=0.1, sheet=0, pool=2)
+    for method, by, made in (
+        ("steps", 0, "from 1 trajectory of the bare name house"), ("random", 0, "from 1 trajectory"),
+        ("cad", None, "with 2 of the configuration's 3 sampler steps at guidance 3, from 1 trajectory of the bare"),
+        ("uce", None, "in closed form, from names alone"),
+    ):  # fmt: skip
+        fraction = None if method == "uce" else 0.1
+        config = EditConfig("house", method=method, fraction=fraction, sheet=0, pool=2)
         done = make_edit(run, methods, config, str(tmp_path / method))
         assert done["named_by"] == by and not done["measured"]
         print_edit(done)
         said = capsys.readouterr().out
         assert ("no prompt of the configuration names house beside something else" in said) == (by == 0)
-    assert "made with 2 of the configuration's 3 sampler steps at guidance" in said
+        assert made in said
     assert "before and after it are painted with 3 steps" in said
 
 
