@@ -16,8 +16,8 @@ def require_names(given: GivenSet) -> None:
     if given.config.kind != "ade20k" and (pairs := written_alike(given.concepts)):
         first, second = pairs[0]
         raise InputError(
-            f"pictures.{given.config.kind} {given.config.path} has the concepts {first!r} and {second!r}, which are one "
-            "by the rule of names: each would count as absent where the other is. Give both one name, or leave one out "
+            f"pictures.{given.config.kind} {given.config.path} has the concepts {first!r} and {second!r}, which are "
+            "one by the rule of names: each would count as absent where the other is. Give both one name, or leave one out "
             "by pictures.concepts."
         )
 
@@ -27,5 +27,5 @@ def notes_of(given: GivenSet) -> list[str]:
     notes = list(given.notes)
     if given.config.kind == "ade20k" and (pairs := written_alike(given.concepts)):
         first, second = pairs[0]
-        notes.append(f"{len(pairs)} pairs of ADE20K's classes are one word, as {first!r} and {second!r}; both are kept.")
+        notes.append(f"{len(pairs)} pairs of ADE20K's classes are one word, as {first!r} and {second!r}; all are kept.")
     return notes

@@ -42,7 +42,7 @@ def test_the_list_of_ade20k_is_told_and_not_refused(tmp_path: Path) -> None:
         listed.write("4\t0\t1\t1\t1\twalls\n")
     given = GivenSet(PicturesConfig(ade20k=str(root)), 0)
     require_names(given)
-    assert notes_of(given) == ["1 pairs of ADE20K's classes are one word, as 'wall' and 'walls'; both are kept."]
+    assert notes_of(given) == ["1 pairs of ADE20K's classes are one word, as 'wall' and 'walls'; all are kept."]
 
 
 @pytest.mark.parametrize("name", ["coco", "lvis"])
