@@ -17,8 +17,8 @@ def require_names(given: GivenSet) -> None:
         first, second = pairs[0]
         raise InputError(
             f"pictures.{given.config.kind} {given.config.path} has the concepts {first!r} and {second!r}, which are "
-            "one by the rule of names: each would count as absent where the other is. Give both one name, or leave one out "
-            "by pictures.concepts."
+            "one by the rule of names: each would count as absent where the other is. Give both one name, or leave "
+            "one out by pictures.concepts."
         )
 
 
