@@ -22,10 +22,10 @@ from gazetteer.data.tables.schemas import EXAMINERS
 from gazetteer.jobs.config.fingerprint import portable_config
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.accuracy import judged_exactly, truth_pictures
-from gazetteer.jobs.experiments.examined import RECORD, Before, digest_of, recorded, settings_of
 from gazetteer.jobs.experiments.layout import check_config, load_saes
 from gazetteer.jobs.label.beside import labels_of, still_of
 from gazetteer.jobs.label.card import write_card
+from gazetteer.jobs.label.examined import RECORD, Before, digest_of, recorded, settings_of
 from gazetteer.labeling.evidence.concept_maps import read_concepts
 from gazetteer.labeling.evidence.run_codes import all_codes, picture_grids
 from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site, same_site

@@ -201,7 +201,7 @@ def _accuracy(arguments: argparse.Namespace) -> dict[str, Any] | None:
 def _examiners(run: str) -> dict[str, Any]:
     """What `examine` and `causal` have left in the run."""
     from gazetteer.jobs.experiments.examine import known_examiners
-    from gazetteer.jobs.experiments.examined import describe
+    from gazetteer.jobs.label.examined import describe
     from gazetteer.labeling.quality.examiners import print_aurocs
 
     result = known_examiners(run)
@@ -259,7 +259,7 @@ def _atlas(arguments: argparse.Namespace) -> int:
 def _examine(arguments: argparse.Namespace) -> int:
     config = configuration(arguments)
     from gazetteer.jobs.experiments.examine import examine
-    from gazetteer.jobs.experiments.examined import describe
+    from gazetteer.jobs.label.examined import describe
     from gazetteer.labeling.quality.examiners import print_examined
 
     result = examine(config, arguments.run, arguments.fresh, arguments.replace)

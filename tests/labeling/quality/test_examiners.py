@@ -21,7 +21,7 @@ from gazetteer.data.tables.schemas import CAUSAL, EXAMINERS, IMAGES
 from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.experiments.examine import _witnessed, known_examiners
-from gazetteer.jobs.experiments.examined import Before, recorded
+from gazetteer.jobs.label.examined import Before, recorded
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.quality.examiners import KEYS, auroc, examined, label_aurocs, picture_scores, print_aurocs
