@@ -22,7 +22,7 @@ from gazetteer.data.inputs.given.picture import (
     seen_picture,
 )
 from gazetteer.data.inputs.given.table_file import read_file
-from gazetteer.data.inputs.given.undecided import at_pixels, undecided_cells
+from gazetteer.data.inputs.given.undecided import at_pixels, cells_of_parts, undecided_cells
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.masks import struct_to_mask
 
@@ -37,8 +37,7 @@ class TablePictures:
         """Raises InputError: no such file or folder, another format, or a column that is missing."""
         self._root = Path(path) if Path(path).is_dir() else Path(path).parent
         rows = _run_rows(Path(path)) if Path(path).is_dir() else _file_rows(Path(path))
-        run = RunFolder(path) if Path(path).is_dir() else None
-        self._ignored = undecided_cells(run) if run is not None and run.exists() else {}
+        self._ignored = _ignored(Path(path)) if Path(path).is_dir() else {}
         self._rows: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             self._rows.setdefault(row["key"], []).append(row)
@@ -122,6 +121,17 @@ def _asked(rows: list[dict[str, Any]], key: str, source: str) -> set[str] | None
             "it in asked, or take the row out."
         )
     return said[0] if said else None
+
+
+def _ignored(folder: Path) -> dict[str, Masks]:
+    """What is to be ignored in the pictures of a run, or of its tables alone."""
+    run = RunFolder(folder)
+    if run.exists():
+        return undecided_cells(run)
+    try:
+        return cells_of_parts(folder / "codes")
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise InputError(f"{folder} has a table codes/ that cannot be read ({first_line(error)}).") from error
 
 
 def _run_rows(folder: Path) -> list[dict[str, Any]]:

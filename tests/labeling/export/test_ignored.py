@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.given.coco import CocoPictures
 from gazetteer.data.inputs.given.picture import GivenPictures
 from gazetteer.data.inputs.given.table import TablePictures
@@ -58,6 +61,18 @@ def test_a_run_keeps_what_is_to_be_ignored_on_every_way_out(tmp_path: Path) -> N
     assert said.returncode == 0, said.stderr
     assert "what is to be ignored, in 1 pictures, is written in whole cells" in said.stdout
     assert "left out: what is to be ignored, in 1 pictures; --coco and --voc keep it" in said.stdout
+
+
+def test_tables_without_their_run_keep_it_too(tmp_path: Path) -> None:
+    run = given_run(tmp_path / "run", **{"pictures.voc": "sha256:0"})
+    shutil.rmtree(Path(run.path, "_meta"))
+    source = TablePictures(run.path)
+    assert [source.read(key).ignored is not None for key in source.keys] == [True, False]
+    next(Path(run.path, "codes").iterdir()).write_bytes(b"torn")
+    with pytest.raises(InputError, match="has a table codes/ that cannot be read"):
+        TablePictures(run.path)
+    shutil.rmtree(Path(run.path, "codes"))
+    assert TablePictures(run.path).read("i0").ignored is None
 
 
 def test_the_finest_grid_says_what_is_to_be_ignored(tmp_path: Path) -> None:
