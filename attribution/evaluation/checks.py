@@ -40,7 +40,9 @@ def check_heard(
         ("concepts", concepts, chosen),
     ):
         if given and not set(heard) & set(parts):
+            shown = [part for part in parts if part in ("styles", "areas")] if name == "concepts" else []
+            why = f" ({' and '.join(shown)} are of all that the model shows, as one set)" if shown else ""
             raise InputError(
                 f"--{name} says something to {', '.join(heard)} alone, and --parts leaves "
-                f"{'that' if len(heard) == 1 else 'those'} out; leave --{name} out, or name such a part."
+                f"{'that' if len(heard) == 1 else 'those'} out{why}; leave --{name} out, or name such a part."
             )

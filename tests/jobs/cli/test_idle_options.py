@@ -227,6 +227,7 @@ def test_what_an_estimator_hears_is_as_it_was() -> None:
         ),
         (["faithfulness", "heldout"], ["--methods", "cad"], "--methods says something to erase, amplify, styles"),
         (["styles", "areas"], ["--concepts", "dog"], "--concepts says something to erase, amplify, attacks"),
+        (["styles"], ["--concepts", "night"], "out (styles are of all that the model shows, as one set); leave"),
     ],
 )
 def test_what_no_part_of_an_evaluation_hears_is_refused(
