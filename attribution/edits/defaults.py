@@ -31,7 +31,7 @@ KINDS = ("objects", "styles", "areas")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DoseOutcome:
     """What the full evaluation came to with a method at its dose: means over the concepts, of the reporting half.
 
     Attributes:
@@ -59,7 +59,7 @@ class Dose:
 
     taken: float
     too_strong: bool = False
-    outcome: Outcome | None = None
+    outcome: DoseOutcome | None = None
 
     @property
     def measured(self) -> bool:
@@ -131,8 +131,7 @@ OUTCOMES: dict[tuple[str, str], tuple[str, dict[str, tuple[float, float]]]] = {
         "steps_all": (0.62, 0.85), "random": (0.11, 0.98),
     }),
 }  # fmt: skip
-"""By goal and kind the concepts, and `Outcome.target` and `Outcome.others` of every method that was evaluated on them;
-the rows of docs/results/attribution.md. What is not here was not measured on the present model."""
+"""By goal and kind the concepts, and target and others (as of `DoseOutcome`) of every method evaluated on them; the rows of docs/results/attribution.md. What is not here was not measured on the present model."""
 
 
 def tried(method: str) -> tuple[float, ...]:
@@ -170,7 +169,7 @@ def dose(goal: str, method: str, kind: str, reference: str = MethodConfig.refere
     of, rows = OUTCOMES.get((goal, kind), ("", {}))
     if method not in rows or led_by != leader(method, MethodConfig.reference):
         return Dose(own.taken)  # of a method that was not evaluated not even that it is too strong is known
-    return Dose(own.taken, own.too_strong, Outcome(of, *rows[method]))
+    return Dose(own.taken, own.too_strong, DoseOutcome(of, *rows[method]))
 
 
 def unlike_evaluated(marks: Mapping[str, Any]) -> list[str]:

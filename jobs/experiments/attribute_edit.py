@@ -81,9 +81,9 @@ def make_edit(
     Returns:
         ``edit``, ``weights``, ``asked`` and ``eligible`` (`Supply`; None where no score chooses), ``short``,
         everything of `config`, ``kind`` (`defaults.KINDS`), ``measured`` (whether the evaluation chose this dose, for
-        this method and kind, on all that is the same here), ``differs`` (the keys that are not), ``outcome`` (what it
-        came to there, `Outcome`; None where it was not measured), ``too_strong`` (whether no dose that it tried kept
-        the others), ``named_by`` (the prompts that name the concept that it was made from, 0 for its bare name; None
+        this method and kind, on all that is the same here), ``differs`` (the keys that are not), ``outcome`` (a
+        `DoseOutcome` of there; None where it was not measured), ``too_strong`` (whether no dose that it tried kept the
+        others), ``named_by`` (the prompts that name the concept that it was made from, 0 for its bare name; None
         where the method takes none), `made_with`, ``before`` and ``after`` (pictures of ``prompt``), ``sheet``; paths
         are empty without pictures; ``computed_in``, ``said`` and ``rounding``, of the numbers.
 

@@ -307,8 +307,6 @@ def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(
     assert set(found["erase"]) == {"weights", "features"}
     assert found["steps"] == methods.steps and found["configured_steps"] == asked.generation.steps
     print_features(found)
-    with pytest.raises(InputError, match="method is 'esd'; accepted: cad, steps"):
-        FeaturesConfig(method="esd")
     other = dataclasses.replace(asked, generation=dataclasses.replace(asked.generation, guidance=2.0))
     with pytest.raises(InputError, match=r"these differ: generation\.guidance"):
         relate_features(other, str(run), [concept], config, methods, str(tmp_path))
@@ -324,6 +322,8 @@ def refused_and_left_out(
 ) -> None:
     tmp_path = run.parent
     known = sorted(Vocabulary(asked.vocabulary).concepts)
+    with pytest.raises(InputError, match="method is 'esd'; accepted: cad, steps"):
+        FeaturesConfig(method="esd")
     monkeypatch.setattr(attribute_evaluate, "labelled_features", lambda *_: {c: {} for c in known})
     with pytest.raises(InputError, match="labels no feature in the cond branch with a concept that a prompt names"):
         relate_features(asked, str(run), [], config, methods, str(tmp_path))
