@@ -131,7 +131,8 @@ OUTCOMES: dict[tuple[str, str], tuple[str, dict[str, tuple[float, float]]]] = {
         "steps_all": (0.62, 0.85), "random": (0.11, 0.98),
     }),
 }  # fmt: skip
-"""By goal and kind the concepts, and target and others (as of `DoseOutcome`) of every method evaluated on them; the rows of docs/results/attribution.md. What is not here was not measured on the present model."""
+"""By goal and kind the concepts, and target and others (as of `DoseOutcome`) of every method evaluated on them; the
+rows of docs/results/attribution.md. What is not here was not measured on the present model."""
 
 
 def tried(method: str) -> tuple[float, ...]:
