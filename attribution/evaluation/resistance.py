@@ -74,7 +74,8 @@ class Resistance:
         """
         methods = {name: dose for name, dose in fractions.items() if name in (self.config.methods or fractions)}
         floor = {concept: self._kept(INTACT, concept, 0.0, FLOOR) for concept in concepts}
-        plain = {concept: self._kept(INTACT, concept, 0.0, "named") for concept in concepts}
+        # What no attack is held against is not painted: the floor alone may have been asked for.
+        plain = {c: self._kept(INTACT, c, 0.0, "named") for c in concepts if self.config.attacks}
         failed: dict[str, list[str]] = {}
         result: dict[str, Any] = {INTACT: {FLOOR: self._said(floor, floor)}}
         for method, dose in {INTACT: 0.0, **methods}.items():

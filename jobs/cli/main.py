@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from gazetteer.data.core.errors import InputError
 from gazetteer.jobs.cli.guard import guarded
 from gazetteer.jobs.cli.parser import parser
 from gazetteer.jobs.executors.stop import stopping
@@ -24,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _carry_out(arguments: argparse.Namespace) -> int:
+    if getattr(arguments, "out", None) == "":  # which a verb may take for none, or for the present folder
+        raise InputError("The name of what is to be written is empty (a variable that is not set?); name it.")
     with stopping():
         return int(arguments.action(arguments))
 

@@ -124,5 +124,6 @@ def test_a_folder_without_a_name_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="name of the folder is empty"):
         require_own_folder("")
-    assert main(["attribute", "evaluate", "--quick", "--out", ""]) == 2
-    assert "The name of the folder is empty" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    for command in ("attribute evaluate --quick", "causal run", "compare a b", "label", "steer evaluate run"):
+        assert main([*command.split(), "--out", ""]) == 2
+        assert "is empty (a variable that is not set?)" in capsys.readouterr().err and not list(tmp_path.iterdir())
