@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import measure
+from benchmarks._measured_pieces import _label
 from benchmarks._measured_tables import tables
 from gazetteer.data.scenes.weights import world_views
 
@@ -52,7 +53,7 @@ def test_a_piece_is_made_once_until_its_command_or_the_models_change(
     assert measure.main([*command, "--plan"]) == 2 and "of other views" in capsys.readouterr().err
     (tmp_path / "prompts").mkdir()
     (tmp_path / "prompts" / "prompts.txt").write_text("a dog")
-    monkeypatch.setattr(measure, "PIECES", (measure.Piece("label", (), measure._label),))
+    monkeypatch.setattr(measure, "PIECES", (measure.Piece("label", (), _label),))
     assert measure.main([*command, "--plan", "--only", "label"]) == 0
     assert f"prompts.path={tmp_path / 'prompts' / 'prompts.txt'}" in capsys.readouterr().out
 
@@ -127,8 +128,9 @@ def test_every_piece_is_a_command_that_is_understood(tmp_path: Path) -> None:
     from gazetteer.jobs.cli.parser import parser
     from gazetteer.jobs.config.schema import load_config
 
-    for size in measure.SIZES:
-        setting = measure.Setting(tmp_path, tmp_path / "models", tmp_path / "prompts", size, ())
+    of_dit = [(size, "scenes-dit") for size in measure.SIZES[:2]]
+    for size, config in [*((size, "") for size in measure.SIZES), *of_dit]:
+        setting = measure.Setting(tmp_path, tmp_path / "models", tmp_path / "prompts", size, (), config)
         for piece in measure.PIECES:
             words = piece.command(setting)
             if words[0] == "gazetteer":
@@ -138,7 +140,35 @@ def test_every_piece_is_a_command_that_is_understood(tmp_path: Path) -> None:
                     check_heard(parsed.parts, parsed.concepts, parsed.methods, parsed.attacks)
                 assert not {"RUN", "OUT"} & {word.partition("/")[0] for word in words}
                 settings = words[words.index("--set") + 1 :] if "--set" in words else []
-                load_config(None, [word for word in settings if not word.startswith("--")])
+                preset = words[words.index("--config") + 1] if "--config" in words else None
+                load_config(preset, [word for word in settings if not word.startswith("--")])
+
+
+def test_another_model_of_the_world_is_measured_by_the_same_pieces(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = tmp_path / "models"
+    for name in (*measure.NEEDED, "text_to_image_dit"):
+        (models / name).mkdir(parents=True)
+        (models / name / "weights").write_text(name)
+    (models / "world.json").write_text(json.dumps({"views": world_views()}))
+    (models / "text_to_image_dit" / "ABSENT.txt").write_text("train it")
+    command = ["--out", str(tmp_path / "out"), "--models", str(models), "--config", "scenes-dit", "--plan"]
+    assert measure.main(command) == 2 and "has no text_to_image_dit" in capsys.readouterr().err
+    (models / "text_to_image_dit" / "ABSENT.txt").unlink()
+    assert measure.main(command) == 2 and "has no saes_dit" in capsys.readouterr().err
+    (models / "saes_dit").mkdir()
+    (models / "saes_dit" / "weights").write_text("trained")
+    assert measure.main(command) == 0
+    said = capsys.readouterr().out
+    assert f"--config scenes-dit --set model.path={models}/text_to_image_dit saes={models}/saes_dit" in said
+    assert "steering:" in said and "steering_mid" not in said, "the mid block is of U-Nets"
+    setting = measure.Setting(tmp_path, models, None, "full", (), "scenes-dit")
+    before, unet = measure._made_with(setting, measure.PIECES[0]), measure.Setting(tmp_path, models, None, "full", ())
+    of_unet = measure._made_with(unet, measure.PIECES[0])
+    (models / "saes_dit" / "weights").write_text("trained since")
+    assert measure._made_with(setting, measure.PIECES[0]) != before
+    assert measure._made_with(unet, measure.PIECES[0]) == of_unet
 
 
 def test_the_tables_say_what_was_found_and_all_rows_are_whole() -> None:
