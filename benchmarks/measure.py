@@ -34,8 +34,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks._measured_pieces import MODELS, OF_CONFIG, PIECES, SIZES, Piece, Setting
-from benchmarks._measured_tables import tables
+from benchmarks.measured.pieces import MODELS, OF_CONFIG, PIECES, SIZES, Piece, Setting
+from benchmarks.measured.tables import tables
 from benchmarks.scenes.adopt import NEEDED, describe
 from benchmarks.scenes.prompts import prompts_of
 from gazetteer.data.core.digests import digest_json, digest_path

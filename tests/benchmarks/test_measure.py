@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import measure
-from benchmarks._measured_pieces import _label
-from benchmarks._measured_tables import tables
+from benchmarks.measured.pieces import _label
+from benchmarks.measured.tables import tables
 from gazetteer.data.scenes.weights import world_views
 
 INTERVAL = [0.5, 0.25, 0.75]

@@ -1,0 +1,1 @@
+"""What `benchmarks.measure` runs, and the tables of what it found."""
