@@ -63,6 +63,7 @@ class Training:
     """Everything that a run changes, and what it reads."""
 
     transformer: Any
+    attention: JointAttention
     encoders: Any
     tokenizer: CLIPTokenizer
     average: Average
@@ -91,7 +92,7 @@ def prepare(latents: Path, budget: Budget, seed: int, device: str = "cpu") -> Tr
     torch.manual_seed(seed)
     tokenizer, files = CLIPTokenizer.from_pretrained(latents / "tokenizer"), open_files(latents)
     transformer: Any = build_transformer(*files.latents.shape[1:3])
-    transformer.set_attn_processor(JointAttention(NO_T5))
+    transformer.set_attn_processor(attention := JointAttention(NO_T5))
     encoders: Any = tuple(build_text_encoder(tokenizer) for _ in range(2))
     modules: tuple[nn.Module, ...] = (transformer, *encoders)
     for module in modules:
@@ -99,7 +100,9 @@ def prepare(latents: Path, budget: Budget, seed: int, device: str = "cpu") -> Tr
     average = Average(modules, decay=0.9995)
     edges = ("pos_embed", "proj_out", "time_text_embed", "text_projection", ".norm1.linear", ".norm1_context.linear")
     optimizer = Muon(*hidden_weights(modules, edges=edges), PEAK_RATE, rest_scale=0.06)
-    return Training(transformer, encoders, tokenizer, average, optimizer, files, budget, torch.device(device))
+    return Training(
+        transformer, attention, encoders, tokenizer, average, optimizer, files, budget, torch.device(device)
+    )
 
 
 def flow_loss(training: Training, rows: Tensor, sigma: Tensor, empty: Tensor) -> Tensor:
@@ -118,7 +121,8 @@ def flow_loss(training: Training, rows: Tensor, sigma: Tensor, empty: Tensor) ->
 
 
 def random_loss(training: Training, batch: int, empty: Tensor) -> Tensor:
-    """The loss of random rows and σ."""
+    """The loss of random rows and σ, and of text with 1 to 256 empty places, whatever `max_sequence_length` says."""
+    training.attention.empty = round(NO_T5 ** float(torch.rand(())))
     first = min(HELD_OUT, training.files.ready // 2)
     rows = torch.randint(first, training.files.ready, (batch,))
     sigma = torch.sigmoid(LOGIT_MEAN + torch.special.ndtri(spread(batch).clamp(min=2**-24)))
@@ -128,6 +132,7 @@ def random_loss(training: Training, batch: int, empty: Tensor) -> Tensor:
 @torch.no_grad()
 def held_out_loss(training: Training, empty: Tensor) -> float:
     """The loss of the averaged weights on scenes that are not trained on, always with the same noise."""
+    training.attention.empty = NO_T5
     count = min(HELD_OUT, training.files.ready // 2)
     training.average.swap()
     with torch.random.fork_rng(devices=[]):
@@ -142,6 +147,7 @@ def held_out_loss(training: Training, empty: Tensor) -> float:
 def draw_sheet(training: Training, vae: Any, path: Path, views: Sequence[str], count: int = 16) -> None:
     """Sample fixed unseen prompts with the averaged weights; leaves the random state alone."""
     training.average.swap()
+    training.attention.empty = NO_T5
     pipeline = assemble(vae, training.encoders, training.tokenizer, training.transformer)
     side = vae.config.sample_size
     result = pipeline(
