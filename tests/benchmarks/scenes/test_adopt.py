@@ -17,6 +17,7 @@ from gazetteer.data.scenes import concept_classifier, style_classifier
 from gazetteer.data.scenes.weights import read_world, world_views
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
+from tests.support.models.dits import saved_dit
 from tests.support.models.original_models import random_detector, random_segmenter
 from tests.support.models.tiny_pipeline import tiny_pipeline
 
@@ -104,13 +105,16 @@ def test_one_call_puts_a_world_in_place(build: Path, scenes: Path, capsys: pytes
 def test_the_transformer_has_a_limit_of_its_own_and_says_where_packages_lack_it(
     build: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(build / "models" / "text_to_image", build / "models" / "text_to_image_dit")
+    model = saved_dit("sd3", build / "models" / "text_to_image_dit")  # without T5, as the world's own
     shutil.copytree(build / "models" / "saes", build / "models" / "saes_dit")
+    for file in (build / "models" / "saes_dit").glob("*/config.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"model_digest": digest_path(str(model))}))
     heavy = build / "models" / "text_to_image_dit" / "weights"
     heavy.write_bytes(b"0" * 41_000_000)
     assert "more than 40" in refused(build, scenes, capsys)
     world = adopt.trained(build)
     heavy.unlink()
+    assert adopted(build, scenes, "--check") == 0
     adopt.put_in_place(world, scenes)
     note = scenes / "models" / "text_to_image_dit" / "ABSENT.txt"
     assert "not in the package" in note.read_text() and (note.parent / "model_index.json").exists()
