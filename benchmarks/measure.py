@@ -151,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--size rehearsal is of the U-Net's blocks")
     models = options.models or (options.build / "models" if options.build else MODELS)
     wanted = (*NEEDED, *OF_CONFIG[options.config])
-    missing = [name for name in wanted if not (models / name).is_dir() or (models / name / "ABSENT.txt").exists()]
+    missing = [name for name in wanted if not set((models / name).glob("*")) - {models / name / "ABSENT.txt"}]
     if missing:
         print(f"{models} has no {missing[0]}; the models are trained by benchmarks.scenes.chain.", file=sys.stderr)
         return 2

@@ -26,6 +26,11 @@ a close-up, a hillside. These models know {views}; `make train-world` trains all
 | `models/concept_classifier` | `config.json`, `model.safetensors` | `python -m benchmarks.scenes.classifiers.concepts` | {trained[concept_classifier]} |
 """  # noqa: E501
 
+_HEAD_DIT = """| `models/text_to_image_dit` | `StableDiffusion3Pipeline`: two CLIP text encoders, the same autoencoder, a transformer of eight blocks on 8² tokens, flow matching | `python -m benchmarks.scenes.text_to_image_dit.train` | {trained[text_to_image_dit]} |
+| `models/saes_dit` | one folder a site | `gazetteer sae train --config scenes-dit` | {trained[saes_dit]} |
+
+The transformer has no T5, which diffusers must be told: `StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)`; `max_sequence_length=1` then draws three times as fast as 256 empty words do.
+"""  # noqa: E501
 
 _PICTURES = """## Pictures
 
@@ -40,21 +45,28 @@ Every look (rows: night, sunset, pencil sketch, watercolour, winter, neon) with 
 ![48 pictures: six looks of the other eight](../images/scenes_looks_2.webp)
 """  # noqa: E501
 
+_PICTURES_DIT = """The first of them again, same captions and seeds, by the transformer:
+
+![48 pictures of captions of unseen scenes, by the transformer](../images/scenes_dit_prompts.webp)
+"""
 
 TRANSFORMER = "text_to_image_dit"
-_MODELS = ("text_to_image", "detector", "segmenter", "saes", "style_classifier", "concept_classifier")
+_MODELS = ("text_to_image", "detector", "segmenter", "saes", "style_classifier", "concept_classifier", TRANSFORMER,
+           "saes_dit")  # fmt: skip
 
 
 def model_card(results: dict[str, Any]) -> str:
     """The card as Markdown, from the result of `benchmarks.scenes.evaluate.evaluate`."""
+    pictures = [_PICTURES, *([_PICTURES_DIT] if TRANSFORMER in results else [])]
     return "\n".join(
-        [_head(results), _PICTURES, "## Measured\n", *_whole(results), *_concepts(results), *_looks(results)]
+        [_head(results), *pictures, "## Measured\n", *_whole(results), *_concepts(results), *_looks(results)]
     )
 
 
 def _head(results: dict[str, Any]) -> str:
     pictures, world = results["text_to_image"], results["world"]
-    return _HEAD.format(
+    head = _HEAD + (_HEAD_DIT if TRANSFORMER in results else "")
+    return head.format(
         views=", ".join(world["views"]) or "the plain landscape",
         trained={name: _trained(world["training"], name) for name in _MODELS},
         precision=_cell(results["detector"]["precision"]),
@@ -121,13 +133,16 @@ def _concepts(results: dict[str, Any]) -> list[str]:
         "as many as asked", "kappa of the two", "rarest quadrant",
     )  # fmt: skip
     rarest = {concept: min(shares.values()) for concept, shares in results["quadrants"].items()}
+    second = results.get(TRANSFORMER, {})
+    columns = [second[f"{key}_by_concept"] for key in ("found", "found_by_classifier")] if second else []
+    head += ("transformer: found", "by the classifier") if second else ()
     return [
         "By concept; kappa: agreement of detector and classifier; rarest quadrant: of the training layouts that hold "
         "the thing, the share with one of its kind there (`python -m benchmarks.scenes.quadrants`):\n",
         _table(
             head,
             [
-                (concept, *(row[name] for name in names), rarest.get(concept))
+                (concept, *(row[name] for name in names), rarest.get(concept), *(c.get(concept) for c in columns))
                 for concept, row in results["by_concept"].items()
             ],
         ),

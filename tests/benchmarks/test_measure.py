@@ -152,10 +152,10 @@ def test_another_model_of_the_world_is_measured_by_the_same_pieces(
         (models / name).mkdir(parents=True)
         (models / name / "weights").write_text(name)
     (models / "world.json").write_text(json.dumps({"views": world_views()}))
-    (models / "text_to_image_dit" / "ABSENT.txt").write_text("train it")
+    (models / "text_to_image_dit" / "weights").rename(models / "text_to_image_dit" / "ABSENT.txt")
     command = ["--out", str(tmp_path / "out"), "--models", str(models), "--config", "scenes-dit", "--plan"]
     assert measure.main(command) == 2 and "has no text_to_image_dit" in capsys.readouterr().err
-    (models / "text_to_image_dit" / "ABSENT.txt").unlink()
+    (models / "text_to_image_dit" / "weights").write_text("of the repository alone, as the note beside it says")
     assert measure.main(command) == 2 and "has no saes_dit" in capsys.readouterr().err
     (models / "saes_dit").mkdir()
     (models / "saes_dit" / "weights").write_text("trained")

@@ -36,6 +36,7 @@ def test_scenes_lie_nearer_to_scenes_than_grey_pictures_do() -> None:
 def looks() -> list[str]:
     drawn = sheets([f"prompt {i}" for i in range(60)])
     assert drawn["scenes_prompts"] == [f"prompt {i}" for i in range(48)]
+    assert sheets(["a dog"], "scenes-dit") == {"scenes_dit_prompts": ["a dog"]}
     return drawn["scenes_looks_1"] + drawn["scenes_looks_2"]
 
 
