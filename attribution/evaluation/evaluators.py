@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gazetteer.attribution.evaluation.cases import Case
 from gazetteer.attribution.evaluation.distances import Features
 from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.denoisers.registry import network
 from gazetteer.diffusion.generate import Generator
 from gazetteer.labeling.detect.protocol import Detection, Detector
 from gazetteer.labeling.interventions.evaluation.trials import Classifier
@@ -143,5 +144,5 @@ def _areas(boxes: Sequence[Detection], image: NDArray[np.uint8]) -> dict[str, fl
 
 def _any_block(pipe: Any, generation: GenerationConfig) -> tuple[str, ...]:
     """Blocks the generator may listen to; nothing is done with them here, but another model may lack the configured."""
-    names = {name for name, _ in pipe.unet.named_modules()}
+    names = {name for name, _ in network(pipe).named_modules()}
     return tuple(b for b in generation.blocks if b in names) or ("mid_block",)

@@ -27,6 +27,7 @@ from gazetteer.attribution.scores.selection import count, jaccard, scope_weights
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.jobs.experiments.attribute_report import print_evaluation, write_evaluation
+from tests.support.models.dits import tiny_dit
 from tests.support.models.tiny_pipeline import tiny_pipeline
 
 CONCEPTS = ["dog", "house", "boats"]
@@ -192,3 +193,12 @@ def test_every_other_method_makes_an_edit_and_an_applied_one_is_undone(evaluated
     assert all(torch.equal(a, b) for a, b in zip(evaluated.before, pipe.unet.parameters(), strict=True))
     with pytest.raises(InputError, match="Unknown method"):
         methods.edit("amplify", "live", "dog", 0.1)
+
+
+def test_a_transformer_paints_as_its_pipeline_does() -> None:
+    pipe = tiny_dit("sd3")
+    config = GenerationConfig(steps=2, guidance=3.0, blocks=("transformer_blocks.0",), branches=("cond",))
+    (image,) = painter(pipe, config)(["a dog"], [3])
+    again = painter(pipe, config)(["a boat", "a dog"], [3, 3])
+    assert image.shape[2] == 3 and image.dtype == np.uint8
+    assert np.array_equal(image, again[1]) and not np.array_equal(again[0], again[1])
