@@ -17,6 +17,7 @@ from gazetteer.attribution.attacks.words import NoAttackError
 from gazetteer.attribution.objective.samples import Samples, predict
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Count, Positive, settings
+from gazetteer.diffusion.denoisers.registry import UNET, adapter_of
 from gazetteer.diffusion.watch import patched
 
 
@@ -52,7 +53,8 @@ def inverted(pipe: Any, samples: Samples, inversion: Inversion = Inversion()) ->
     """
     if samples.target is None:
         raise InputError("An inversion needs samples with targets.")
-    if "encoder_hidden_states" not in samples.cond or not hasattr(pipe, "encode_prompt"):
+    read = "encoder_hidden_states" in samples.cond and hasattr(pipe, "encode_prompt")
+    if not read or adapter_of(pipe) is not UNET:
         raise NoAttackError("Embedding inversion needs a pipeline whose U-Net reads what encode_prompt gives.")
     once = {"device": pipe.unet.device, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
     start = pipe.encode_prompt([""], **once)[0].detach()

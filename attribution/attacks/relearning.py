@@ -17,6 +17,7 @@ from gazetteer.attribution.objective.problem import diffusion_problem
 from gazetteer.attribution.objective.samples import Samples
 from gazetteer.attribution.scores.selection import scope_weights
 from gazetteer.data.core.settings import Count, Positive, settings
+from gazetteer.diffusion.denoisers.registry import network
 
 
 @settings("")
@@ -42,7 +43,8 @@ def relearned(pipe: Any, samples: Samples, relearning: Relearning = Relearning()
     Args:
         samples: with the training targets, in an order in which every stretch has some of each kind.
     """
-    weights = scope_weights(pipe.unet, "all")
+    denoiser = network(pipe)
+    weights = scope_weights(denoiser, "all")
     every = {name: torch.arange(weight.numel()) for name, weight in weights.items()}
-    problem = diffusion_problem(pipe.unet, Distance(), samples, weights, relearning.batch)
+    problem = diffusion_problem(denoiser, Distance(), samples, weights, relearning.batch)
     return gradient_steps(problem, every, steps=relearning.steps, rate=relearning.rate)

@@ -10,7 +10,12 @@ from torch import Tensor
 
 from gazetteer.attribution.edits.delta import Delta, difference
 from gazetteer.attribution.objective.trajectory import conditioning
+from gazetteer.attribution.scores.selection import scope_weights
 from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.denoisers.registry import UNET, adapter_of, network
+
+WORDS, POOLED = "context_embedder.weight", "time_text_embed.text_embedder.linear_1.weight"
+"""Of SD 3 and FLUX.1: what embeds the encoders' words, and their pooled text."""
 
 
 def rewritten(weight: Tensor, moved: tuple[Tensor, Tensor], unchanged: Tensor, ridge: float) -> Tensor:
@@ -30,17 +35,30 @@ def rewritten(weight: Tensor, moved: tuple[Tensor, Tensor], unchanged: Tensor, r
 
 
 def name_embeddings(pipe: Any, names: Sequence[str]) -> Tensor:
-    """What cross-attention reads at the last token of each name (of nothing: at the start), [names, d].
+    """What cross-attention, or joint attention, reads at the last token of each name (of nothing: at the start).
+
+    Returns:
+        [names, encoders, d]: where several encoders' texts follow one another (SD 3), the last token of each.
 
     Raises:
-        InputError: a pipeline without a tokenizer, or whose U-Net reads no text.
+        InputError: a pipeline without a tokenizer, or whose denoiser reads no text.
     """
     tokenizer, states = getattr(pipe, "tokenizer", None), conditioning(pipe, names).get("encoder_hidden_states")
     if tokenizer is None or states is None:
-        raise InputError("uce needs a pipeline with a tokenizer and a U-Net that reads text.")
-    most = states.shape[1]
-    last = [len(ids) - 2 for ids in tokenizer(list(names), truncation=True, max_length=most)["input_ids"]]
-    return states[torch.arange(len(names)), last].float()
+        raise InputError("uce needs a pipeline with a tokenizer and a denoiser that reads text.")
+    if (adapter := adapter_of(pipe)) is UNET:
+        ids = tokenizer(list(names), truncation=True, max_length=states.shape[1])["input_ids"]
+        last = [[len(tokens) - 2] for tokens in ids]
+    else:
+        last = [_last_words(adapter.tokens(pipe, name).read) for name in names]
+    return torch.stack([of[places] for of, places in zip(states, last, strict=True)]).float()
+
+
+def _last_words(read: Sequence[bool]) -> list[int]:
+    """Of every run of places that hold a text the one before its end token; the first where there is none."""
+    ends = [place for place, holds in enumerate(read) if holds and not any(read[place + 1 : place + 2])]
+    starts = [place for place, holds in enumerate(read) if holds and (place == 0 or not read[place - 1])]
+    return [max(start, end - 1) for start, end in zip(starts, ends, strict=True)]
 
 
 def concept_edit(
@@ -49,20 +67,36 @@ def concept_edit(
 ) -> Delta:  # fmt: skip
     """The edit after which the keys and values of a concept's name are those of the base.
 
+    Joint attention reads what its blocks have made of the text; there, as in the published code for FLUX, it is what
+    embeds the words, and the pooled text, that is rewritten.
+
     Args:
-        weights: of cross-attention, by name; those called ``to_k`` and ``to_v`` are rewritten.
+        weights: of cross-attention, by name; those called ``to_k`` and ``to_v`` are rewritten. Of a model with joint
+            attention they are not asked.
         concept, base, unchanged: prompts; those unchanged go on as before. All weigh 1, as in the published code.
         ridge: the published default.
 
     Raises:
         InputError: no such weights, or a pipeline that does not fit (`name_embeddings`).
     """
-    read = {name: w for name, w in weights.items() if name.endswith(("to_k.weight", "to_v.weight"))}
-    if not read:
-        raise InputError("uce rewrites keys and values of cross-attention, of which this scope has none.")
-    embeddings = name_embeddings(pipe, [concept, base, *unchanged])
-    after = {
-        name: rewritten(w, (embeddings[:1], embeddings[1:2]), embeddings[2:], ridge).to(w.dtype)
-        for name, w in read.items()
-    }  # fmt: skip
-    return difference(read, after, provenance or {})
+    names = [concept, base, *unchanged]
+    words: dict[str, Tensor]
+    if adapter_of(pipe) is UNET:
+        words = {name: w for name, w in weights.items() if name.endswith(("to_k.weight", "to_v.weight"))}
+        pooled: dict[str, Tensor] = {}
+        if not words:
+            raise InputError("uce rewrites keys and values of cross-attention, of which this scope has none.")
+    else:
+        own = scope_weights(network(pipe), "all")
+        words = {WORDS: own[WORDS]}
+        pooled = {POOLED: own[POOLED]}
+    after = _rewritten_all(words, name_embeddings(pipe, names), ridge)
+    if pooled:
+        after |= _rewritten_all(pooled, conditioning(pipe, names)["pooled_projections"].float()[:, None], ridge)
+    return difference({**words, **pooled}, after, provenance or {})
+
+
+def _rewritten_all(weights: Mapping[str, Tensor], embeddings: Tensor, ridge: float) -> dict[str, Tensor]:
+    """`rewritten` of each, for embeddings [names, n, d] of the concept, of the base, and of what stays."""
+    moved, stays = (embeddings[0], embeddings[1]), embeddings[2:].flatten(0, 1)
+    return {name: rewritten(weight, moved, stays, ridge).to(weight.dtype) for name, weight in weights.items()}

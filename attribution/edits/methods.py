@@ -59,10 +59,9 @@ class Methods:
         self._edits: dict[tuple[str, ...], Delta] = {}
 
     @property
-    def unet(self) -> nn.Module:
-        """The model under study."""
-        unet: nn.Module = self.pipe.unet
-        return unet
+    def denoiser(self) -> nn.Module:
+        """The network under study."""
+        return self.problems.denoiser
 
     def edit(self, goal: str, method: str, concept: str, fraction: float) -> Delta:
         """The edit of a method.

@@ -19,6 +19,7 @@ from gazetteer.attribution.objective.trajectory import generate_latents, noised_
 from gazetteer.attribution.scores.selection import scope_weights
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Count, Fraction, Positive, Seed, settings
+from gazetteer.diffusion.denoisers.registry import network
 
 
 @settings("")
@@ -34,7 +35,7 @@ class MethodConfig:
         base: the base concept's prompt.
         steps, guidance: of the sampler; the published code uses 50 and 3.
         seeds: trajectories per concept (published: one); for amplify, pictures per concept (published: 50).
-        batch: samples per U-Net call.
+        batch: samples per call of the denoiser.
         erase_factor, amplify_factor: the target is the plain prompt's prediction and so many times what the concept
             adds; below 0 is negative guidance, as in ESD, which a few steps over few weights never quite reach.
         context: prompts that name the concept, and as many that do not, for ``iterated`` and ``steps``.
@@ -92,8 +93,8 @@ class ConceptProblems:
         """
         self.pipe, self.config = pipe, config
         self.prompts, self.without = dict(prompts), without
-        self.weights = scope_weights(pipe.unet, config.scope)
-        self.wide = scope_weights(pipe.unet, config.wide)
+        self.weights = scope_weights(self.denoiser, config.scope)
+        self.wide = scope_weights(self.denoiser, config.wide)
         self._samples: dict[tuple[str, ...], Samples] = {}
         self._walks: dict[tuple[str | int, ...], Samples] = {}
         self.named_by: dict[str, int] = {}
@@ -101,10 +102,9 @@ class ConceptProblems:
         with none its bare name stands for them."""
 
     @property
-    def unet(self) -> nn.Module:
-        """The model under study."""
-        unet: nn.Module = self.pipe.unet
-        return unet
+    def denoiser(self) -> nn.Module:
+        """The network under study."""
+        return network(self.pipe)
 
     def problem(self, goal: str, concept: str, kind: str = "cad") -> Problem:
         """J of a concept.
@@ -119,7 +119,7 @@ class ConceptProblems:
         c = self.config
         weights = self.wide if kind in ("wide", "context", "esd", "ca") else self.weights
         if kind == "context":
-            return diffusion_problem(self.unet, Distance(), self._context(goal, concept), weights, c.batch)
+            return diffusion_problem(self.denoiser, Distance(), self._context(goal, concept), weights, c.batch)
         if kind == "esd":
             return self.esd(concept)(0, nullcontext)
         if kind == "ca":
@@ -131,10 +131,10 @@ class ConceptProblems:
                 self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance, base=c.base,
                 pairing="published" if kind == "published" else "matched",
             )  # fmt: skip
-            return diffusion_problem(self.unet, Erase(kind != "live"), samples, weights, c.batch)
+            return diffusion_problem(self.denoiser, Erase(kind != "live"), samples, weights, c.batch)
         latents = generate_latents(self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance)
         samples = noised_images(self.pipe, latents, prompts, steps=c.steps, seed=c.seed, guidance=c.guidance)
-        return diffusion_problem(self.unet, Amplify(), samples, weights, c.batch)
+        return diffusion_problem(self.denoiser, Amplify(), samples, weights, c.batch)
 
     def context(self, concept: str) -> Context:
         """Prompts to measure a concept on: those that name it beside something else, and others; see `named_by`."""
@@ -158,7 +158,7 @@ class ConceptProblems:
             self.pipe, prompts, [c.seed + 5000 + i for i in range(len(prompts))], steps=c.steps, guidance=c.guidance,
             only=_first(c.steps, c.decided, 2),
         )  # fmt: skip
-        return prompts, freeze_target(self.unet, replace(samples, base=None), 1.0)
+        return prompts, freeze_target(self.denoiser, replace(samples, base=None), 1.0)
 
     def held(self, concept: str) -> Problem:
         """What an edit of the concept should leave as it is, on the wide scope: prompts that do not name it.
@@ -169,7 +169,7 @@ class ConceptProblems:
         assert samples.weight is not None
         # The context's named samples weigh less than what is held, which all weigh the same.
         stays = (samples.weight >= samples.weight.max()).nonzero().squeeze(1)
-        return diffusion_problem(self.unet, Distance(), samples.at(stays), self.wide, self.config.batch)
+        return diffusion_problem(self.denoiser, Distance(), samples.at(stays), self.wide, self.config.batch)
 
     def wanted(self, concept: str) -> Samples:
         """The concept's bare name over the steps in which pictures take shape, with the intact model's own predictions.
@@ -184,7 +184,7 @@ class ConceptProblems:
                 self.pipe, [c.template.format(concept)] * 3, [c.seed + 6000 + i for i in range(3)], steps=c.steps,
                 guidance=c.guidance, only=steps,
             )  # fmt: skip
-            self._samples[key] = shuffled(freeze_target(self.unet, replace(samples, base=None), 1.0), c.seed)
+            self._samples[key] = shuffled(freeze_target(self.denoiser, replace(samples, base=None), 1.0), c.seed)
         return self._samples[key]
 
     def pictured(self, concept: str, most: int, own: bool = True) -> tuple[tuple[str, ...], Samples]:
@@ -232,8 +232,8 @@ class ConceptProblems:
             prompts = [c.template.format(concept)] * c.seeds
             samples = trajectory(self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance, base=c.base)
             with as_before():
-                aimed = freeze_target(self.unet, samples, -1.0)
-            return diffusion_problem(self.unet, Distance(), shuffled(aimed, step), self.wide, c.batch)
+                aimed = freeze_target(self.denoiser, samples, -1.0)
+            return diffusion_problem(self.denoiser, Distance(), shuffled(aimed, step), self.wide, c.batch)
 
         return renew
 
@@ -245,7 +245,7 @@ class ConceptProblems:
         samples = noised_images(
             self.pipe, latents, context.named, steps=c.steps, seed=c.seed, base=context.plain, guidance=c.guidance,
         )  # fmt: skip
-        return diffusion_problem(self.unet, Anchor(), shuffled(samples, c.seed), self.wide, c.batch)
+        return diffusion_problem(self.denoiser, Anchor(), shuffled(samples, c.seed), self.wide, c.batch)
 
     def _walk(self, prompts: Sequence[str], only: Sequence[int]) -> Samples:
         """Inputs of the intact model at some steps; a prompt's trajectory serves every concept it is used for."""

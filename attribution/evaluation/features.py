@@ -111,7 +111,7 @@ def relate(
             measures[name].append(overlaps)
         rows += more
         edit = methods.edit("erase", config.method, concept, config.fraction)
-        outcomes["weights"][concept] = pairs.under("erase", concept, scene, applied(methods.unet, edit))
+        outcomes["weights"][concept] = pairs.under("erase", concept, scene, applied(methods.denoiser, edit))
         without = steer(methods.pipe, ablating_edits(labelled[concept]), saes)
         outcomes["features"][concept] = pairs.under("erase", concept, scene, without)
     erase = {
@@ -183,9 +183,9 @@ def _silenced(
     for site, own in labelled[concept].items():
         named = {*own, *every[concept].get(site, [])}  # of the concept beyond its best too
         others = {f for c in beside if c in labelled for f in labelled[c].get(site, [])} - named
-        before = activity(methods.unet, samples[site.t], site, saes[site])
-        with applied(methods.unet, edit):
-            after = activity(methods.unet, samples[site.t], site, saes[site])
+        before = activity(methods.denoiser, samples[site.t], site, saes[site])
+        with applied(methods.denoiser, edit):
+            after = activity(methods.denoiser, samples[site.t], site, saes[site])
         labelled_here = {f for c in {*beside, concept} if c in every for f in every[c].get(site, [])}
         rest = sorted(set(range(len(before))) - labelled_here)
         for name, numbers in (("own", own), ("other", sorted(others)), ("rest", rest)):
@@ -199,7 +199,7 @@ def _patching(
 ) -> dict[str, float]:
     hits = chance = total = 0.0
     for site, own in features.items():
-        alphas = patching(methods.unet, Erase(), samples[site.t], site, saes[site])
+        alphas = patching(methods.denoiser, Erase(), samples[site.t], site, saes[site])
         first = alphas.sort(descending=True, stable=True).indices[: len(own)].tolist()
         hits += len(set(first) & set(own))
         chance += len(own) * len(own) / max(1, int((alphas != 0).sum()))
@@ -222,7 +222,7 @@ def _written(
     estimator, objective = SCORED.get(config.method, (config.method, "erase"))
     rows = component_rows(scores, chosen, estimator=estimator, objective=objective, concept=concept)
     anywhere = select(estimate("cad", whole_problem(methods, concept)), selection)
-    weights = scope_weights(methods.unet, "all")
+    weights = scope_weights(methods.denoiser, "all")
     overlaps: dict[str, dict[str, list[float]]] = {
         name: {"own": [], "other": []} for name in ("written", "written_all")
     }
@@ -235,7 +235,7 @@ def _written(
         drawn = [int(seeded("written", seed, concept, site.slug).choice(rivals))] if rivals else []
         for name, feature in [("own", own), *(("other", number) for number in drawn)]:
             activation = FeatureActivation(site.port, feature, saes[site])
-            writes = estimate("cad", diffusion_problem(methods.unet, activation, samples[site.t], weights))
+            writes = estimate("cad", diffusion_problem(methods.denoiser, activation, samples[site.t], weights))
             taken = select(writes, selection)
             if not taken:  # it fires nowhere in these samples, so nothing writes it: the next site's instead
                 break

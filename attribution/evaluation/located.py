@@ -43,7 +43,7 @@ def located(
         wide = ranking in ("iterated", "steps") or takes_all(ranking)
         scope = methods.wide if wide else methods.weights
         result["overlap"][name] = overlaps(chosen)
-        result["distribution"][name] = {c: distribution(methods.unet, taken, scope) for c, taken in chosen.items()}
+        result["distribution"][name] = {c: distribution(methods.denoiser, taken, scope) for c, taken in chosen.items()}
     return result
 
 
@@ -67,7 +67,7 @@ def everywhere(methods: Methods, concepts: Sequence[str], cache: ResultCache | N
         (`by_step`) and ``distribution`` (by layer); ``overlap`` (Jaccard index of each pair).
     """
     c, cache = methods.config, cache or ResultCache()
-    weights = scope_weights(methods.unet, "all")
+    weights = scope_weights(methods.denoiser, "all")
     result: dict[str, Any] = {
         "fraction": EVERYWHERE,
         "weights": {},
@@ -88,7 +88,7 @@ def everywhere(methods: Methods, concepts: Sequence[str], cache: ResultCache | N
         stored = dict(cache.arrays(key, make))
         result["step"][concept] = stored.pop(_STEPS).tolist()
         choices[concept] = {name: torch.tensor(index) for name, index in stored.items()}
-        rows = result["distribution"][concept] = distribution(methods.unet, choices[concept], weights)
+        rows = result["distribution"][concept] = distribution(methods.denoiser, choices[concept], weights)
         for place in ("kind", "block"):
             result[place][concept] = _fractions(rows, place, "chosen")
             result["weights"][place] = _fractions(rows, place, "weights")
@@ -102,7 +102,7 @@ def whole_problem(methods: Methods, concept: str) -> Problem:
         methods.pipe, [c.template.format(concept)] * c.seeds, [c.seed + i for i in range(c.seeds)],
         steps=c.steps, guidance=c.guidance, base=c.base,
     )  # fmt: skip
-    return diffusion_problem(methods.unet, Erase(), samples, scope_weights(methods.unet, "all"), c.seeds)
+    return diffusion_problem(methods.denoiser, Erase(), samples, scope_weights(methods.denoiser, "all"), c.seeds)
 
 
 def _fractions(rows: Sequence[Mapping[str, Any]], place: str, what: str) -> dict[str, float]:

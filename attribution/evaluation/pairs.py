@@ -179,7 +179,7 @@ class PicturePairs:
             InputError: a method on features where there are no autoencoders.
         """
         if method not in FEATURES:
-            return applied(self.methods.unet, self.methods.edit(goal, method, concept, fraction))
+            return applied(self.methods.denoiser, self.methods.edit(goal, method, concept, fraction))
         if self.erasers is None:
             raise InputError(f"{method} needs autoencoders of the model: set saes.")
         return self.erasers.erased(method, concept, fraction)

@@ -202,7 +202,7 @@ class Resistance:
         _, samples = methods.problems.pictured(concept, 8, own)
         with self._changed(method, concept, dose):
             trained = relearned(methods.pipe, shuffled(samples, self.draws[1]), self.config.relearning)
-            with applied(methods.unet, trained):
+            with applied(methods.denoiser, trained):
                 return list(range(len(cases))), self.pairs.evaluators.observe(cases)
 
     def _observed(

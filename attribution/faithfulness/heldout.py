@@ -184,7 +184,7 @@ def _walk(methods: Methods, concept: str, seed: int) -> Samples:
 
 def _problem(methods: Methods, samples: Samples, stop: bool = False) -> Problem:
     batch = max(methods.config.batch, len(samples))
-    return diffusion_problem(methods.unet, Erase(stop), samples, methods.weights, batch)
+    return diffusion_problem(methods.denoiser, Erase(stop), samples, methods.weights, batch)
 
 
 def _scores(

@@ -52,8 +52,8 @@ def faithfulness(methods: Methods, concept: str, config: FaithfulnessConfig, see
         only=[int((i + 0.5) * c.steps / config.samples) for i in range(config.samples)],
     )  # fmt: skip
     weights = methods.weights
-    live = diffusion_problem(methods.unet, Erase(stop_gradient=False), samples, weights, c.batch)
-    published = diffusion_problem(methods.unet, Erase(), samples, weights, c.batch)
+    live = diffusion_problem(methods.denoiser, Erase(stop_gradient=False), samples, weights, c.batch)
+    published = diffusion_problem(methods.denoiser, Erase(), samples, weights, c.batch)
     groups = row_groups(weights, config.groups)
     options = Options(seed=seed + 1, points=config.points, groups=groups, fraction=0.05, ablations=3 * config.groups)
     scores = {"cad": estimate("cad", published, options)}

@@ -18,11 +18,13 @@ from torch import Tensor, nn
 
 from gazetteer.attribution.edits.problems import ConceptProblems
 from gazetteer.attribution.features.activity import activity
+from gazetteer.attribution.objective.sampler import set_timesteps
 from gazetteer.attribution.objective.samples import Samples
 from gazetteer.attribution.objective.trajectory import trajectory
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site, step_of
 from gazetteer.diffusion.capture import cells, width_of
+from gazetteer.diffusion.denoisers.registry import adapter_of
 from gazetteer.diffusion.watch import Hook, Passing, hooked
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import expect_directions, expect_width
@@ -72,7 +74,7 @@ class FeatureErasers:
         if not self.saes:
             raise InputError("Erasing through features needs autoencoders of the cond branch.")
         for site, sae in self.saes.items():
-            expect_width(sae, width_of(problems.unet, site.block), site)
+            expect_width(sae, width_of(problems.denoiser, site.block), site)
             expect_directions(sae, site)
         self._profiles: dict[str, dict[Site, Profile]] = {}
 
@@ -90,12 +92,12 @@ class FeatureErasers:
 
     @contextmanager
     def _open(self, changes: Mapping[Site, _Change]) -> Iterator[None]:
-        unet, moments = self.problems.unet, _Moments(self.problems)
+        denoiser, moments = self.problems.denoiser, _Moments(self.problems)
         blocks = dict.fromkeys(site.block for site in changes)
         hooks = {block: _hook(moments, {s: c for s, c in changes.items() if s.block == block}) for block in blocks}
-        handle = unet.register_forward_pre_hook(moments.hear, with_kwargs=True)
+        handle = denoiser.register_forward_pre_hook(moments.hear, with_kwargs=True)
         try:
-            with hooked(unet, hooks):
+            with hooked(denoiser, hooks):
                 yield
         finally:
             handle.remove()
@@ -104,7 +106,7 @@ class FeatureErasers:
         context, numbers = self.problems.context(concept), {}
         sides = [self._inputs(prompts, 8000 + 100 * side) for side, prompts in enumerate((context.named, context.kept))]
         for site, sae in self.saes.items():
-            named, other = (activity(self.problems.unet, inputs[site.t], site, sae) for inputs in sides)
+            named, other = (activity(self.problems.denoiser, inputs[site.t], site, sae) for inputs in sides)
             numbers[site] = Profile(named, other)
         return numbers
 
@@ -125,14 +127,17 @@ class _Moments:
 
     def __init__(self, problems: ConceptProblems) -> None:
         """Of the sampler's own timesteps."""
-        problems.pipe.scheduler.set_timesteps(problems.config.steps)
-        self.timesteps = problems.pipe.scheduler.timesteps.float().cpu()
+        pipe = problems.pipe
+        set_timesteps(pipe, problems.config.steps)
+        adapter = adapter_of(pipe)
+        self.timesteps = torch.tensor([adapter.time(pipe, float(t)) for t in pipe.scheduler.timesteps])
+        self.latents, self.time = adapter.inputs
         self.t = torch.linspace(1.0, 0.0, len(self.timesteps))
         self.now = torch.empty(0)
 
     def hear(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        x = kwargs["sample"] if "sample" in kwargs else args[0]
-        timestep = torch.as_tensor(kwargs["timestep"] if "timestep" in kwargs else args[1]).float().cpu().reshape(-1)
+        x = kwargs[self.latents] if self.latents in kwargs else args[0]
+        timestep = torch.as_tensor(kwargs[self.time] if self.time in kwargs else args[1]).float().cpu().reshape(-1)
         nearest = (timestep[:, None] - self.timesteps[None]).abs().argmin(dim=1)
         self.now = self.t[nearest].expand(len(x)) if len(nearest) == 1 else self.t[nearest]
 

@@ -16,6 +16,7 @@ import torch
 from gazetteer.attribution.objective.objectives import Erase
 from gazetteer.attribution.objective.samples import Samples, freeze_target, join, repeated, shuffled
 from gazetteer.attribution.objective.trajectory import conditioning, other_half
+from gazetteer.diffusion.denoisers.registry import network
 
 Walk = Callable[[Sequence[str], Sequence[int]], Samples]
 """(prompts, 0-based sampler steps) -> the intact model's inputs there, all prompts of a step and then the next, with
@@ -71,13 +72,13 @@ def context_samples(
         shuffled samples: the named ones, as many with the prompts without the concept, one of each kept prompt and
         step, and the other half of guidance at half of those x_t.
     """
-    named = walk(context.named, early)
+    denoiser, named = network(pipe), walk(context.named, early)
     plain = repeated(conditioning(pipe, context.plain, guidance), len(named) // len(context.named))
     named = replace(named, base=plain)
     with torch.no_grad():
-        far = torch.cat([Erase()(pipe.unet, part) for part in named.chunks(16)])
+        far = torch.cat([Erase()(denoiser, part) for part in named.chunks(16)])
     scale = far.median().clamp_min(1e-12)
-    parts = [replace(freeze_target(pipe.unet, named, factor), weight=1 / (far + scale))]
+    parts = [replace(freeze_target(denoiser, named, factor), weight=1 / (far + scale))]
     stay = [replace(named, cond=named.base or {}, base=None)]
     if context.kept:
         stay.append(walk(context.kept, only))
@@ -86,6 +87,6 @@ def context_samples(
         stay[1] = replace(stay[1], base=None)
         stay.append(empty.at(slice(None, None, 2)))
     for samples in stay:
-        held = freeze_target(pipe.unet, samples, 1.0)
+        held = freeze_target(denoiser, samples, 1.0)
         parts.append(replace(held, weight=(1 / scale).expand(len(held))))
     return shuffled(join(*(replace(part, base=None) for part in parts)), seed)

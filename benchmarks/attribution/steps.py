@@ -51,7 +51,7 @@ def main() -> None:
         named = before > 1e-3 * before.max()  # what is to stay as it is starts at nothing
         for fraction in arguments.fractions:
             for method in METHODS:
-                with applied(methods.unet, methods.edit("erase", method, concept, fraction)):
+                with applied(methods.denoiser, methods.edit("erase", method, concept, fraction)):
                     after = seen.values().numpy()
                 left = after[named].mean() / before[named].mean(), after[~named].mean() / before[named].mean()
                 left_by.setdefault(f"{fraction:g}", {}).setdefault(method, []).append(left)

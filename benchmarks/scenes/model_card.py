@@ -128,7 +128,7 @@ def _concepts(results: dict[str, Any]) -> list[str]:
     names = (
         "detector_precision", "detector_recall", "mask_iou", "found", "found_by_classifier", "counts_right", "kappa",
     )  # fmt: skip
-    head = (
+    head: tuple[str, ...] = (
         "concept", "detector precision", "recall", "mask IoU", "found when asked for", "by the classifier",
         "as many as asked", "kappa of the two", "rarest quadrant",
     )  # fmt: skip

@@ -73,7 +73,7 @@ def require_attributed(model: Any) -> None:
     if not adapter_of(model).attributed:
         known = (pipeline for adapter in TRANSFORMERS if adapter.attributed for pipeline in adapter.pipelines)
         raise InputError(
-            f"gazetteer attribute knows pipelines with a U-Net, {' and '.join(sorted(known))} (score and apply), not a "
+            f"gazetteer attribute knows pipelines with a U-Net, {' and '.join(sorted(known))}, not a "
             f"{type(model).__name__}."
         )
 

@@ -144,7 +144,7 @@ def _pictures(run: RunConfig, methods: Methods, edit: Delta, cases: list[Case], 
     paint = painter(methods.pipe, run.generation)
     given = [case.prompt for case in cases], [case.seed for case in cases]
     rows: list[Images] = [paint(*given)]
-    with applied(methods.unet, edit):
+    with applied(methods.denoiser, edit):
         rows.append(paint(*given))
     files = {name: str(path.with_name(f"{path.stem}-{name}.png")) for name in ("before", "after")}
     for file, row in zip(files.values(), rows, strict=True):

@@ -76,10 +76,10 @@ def prompt_marks(prompts: Prompts, known: Sequence[str]) -> dict[str, str]:
     return {"prompts": digest_json(source), "vocabulary.concepts": digest_json(sorted(known))}
 
 
-def load_studied(config: ModelConfig, transformers: bool = False) -> Studied:
+def load_studied(config: ModelConfig) -> Studied:
     """The pipeline; float16 on a CPU is read as float16, so that the weights are those, and computed in float32.
 
-    With `transformers` those of SD 3 and FLUX.1 are taken too. A CPU multiplies float16 numbers several times more
+    A CPU multiplies float16 numbers several times more
     slowly than float32 ones (gradients of the embedded U-Net: 3 times), and sums of float16 products are the less
     exact. What comes out is thus that of float32 bit for bit where
     the files hold float16, as those of the embedded model do.
@@ -88,13 +88,11 @@ def load_studied(config: ModelConfig, transformers: bool = False) -> Studied:
         InputError: a pipeline that is not known here, or one whose networks are to be offloaded.
     """
     from gazetteer.attribution.objective.problem import check_offload
-    from gazetteer.diffusion.denoisers.registry import network, require_attributed, require_unet
+    from gazetteer.diffusion.denoisers.registry import network, require_attributed
 
     check_offload(config.offload)
     pipe: Any = load_pipeline(config)
     require_attributed(pipe)
-    if not transformers:
-        require_unet(pipe, "This part of gazetteer attribute (score and apply know SD 3 and FLUX.1 too)")
     denoiser: Any = network(pipe)
     dtype = denoiser.dtype
     if dtype != torch.float16 or denoiser.device.type != "cpu":

@@ -49,7 +49,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     _require_room(path, provenance(model, known), told_by, asked.keys() - known.keys())
     try_folder(out)  # what cannot be written there is not worked for
     use_threads(run.threads)
-    studied = load_studied(run.model, transformers=True)
+    studied = load_studied(run.model)
     try:
         scored, nothing = score_weights(studied.pipe, config, run.saes, run.sae_check.signal), None
     except NothingTakenError as error:

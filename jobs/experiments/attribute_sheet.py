@@ -16,6 +16,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import OwnFiles
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.tables.images import encode_image
+from gazetteer.diffusion.denoisers.registry import network
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.attribute_evaluate import read_cases, style_words
 from gazetteer.jobs.experiments.attribute_model import load_studied
@@ -72,12 +73,12 @@ def _columns(
     paint = painter(studied.pipe, run.generation)
     given = [case.prompt for case in shown], [case.seed for case in shown]
     for delta in deltas:  # what does not fit is refused before minutes of painting
-        with applied(studied.pipe.unet, delta, read_in=studied.dtype):
+        with applied(network(studied.pipe), delta, read_in=studied.dtype):
             pass
     columns, said = {"original": paint(*given)}, []
     for delta, edit in zip(deltas, about, strict=True):
         rounding = fitted(delta, lambda _: studied.dtype)[1]
-        with applied(studied.pipe.unet, delta, read_in=studied.dtype):
+        with applied(network(studied.pipe), delta, read_in=studied.dtype):
             columns[_title(edit, columns)] = paint(*given)
         rounded = f", {rounding}" if rounding.cast else ""
         said.append(f"{edit['goal']} {edit['concept']} by {edit['method']}: {len(delta)} weights{rounded}")

@@ -102,7 +102,7 @@ def test_prompts_that_the_tokenizer_would_cut_are_left_out_and_a_name_is_no_atta
     def attacked(cases: list[Case], words: str) -> tuple[dict[str, Any], dict[str, Any]]:
         cache, none = ResultCache(), Delta({})
         cache.json(("erase", "steps", "dog", 0.1, "words", Attack().name), lambda: words)
-        methods = SimpleNamespace(pipe=pipe, unet=pipe.unet, edit=lambda *_: none)  # type: ignore[attr-defined]
+        methods = SimpleNamespace(pipe=pipe, denoiser=pipe.unet, edit=lambda *_: none)  # type: ignore[attr-defined]
         evaluators = Evaluators(paint, lambda images: [{"dog": 1.0} for _ in images])
         evaluation = EditEvaluation(methods, evaluators, cases, EvaluationConfig((), (), resamples=5), cache=cache)  # type: ignore[arg-type]
         both = (
@@ -138,7 +138,7 @@ def test_ways_to_say_one_prompt_are_one_case_to_the_intervals(pipe: object) -> N
         lambda prompts, _: [np.zeros((2, 2, 3), np.uint8) for _ in prompts],
         lambda images: [{"dog": 1.0, "boat": 1.0}] * len(images), lambda images: [frozenset({"dog"})] * len(images),
     )  # fmt: skip
-    methods = SimpleNamespace(pipe=pipe, unet=pipe.unet, edit=lambda *_: Delta({}))  # type: ignore[attr-defined]
+    methods = SimpleNamespace(pipe=pipe, denoiser=pipe.unet, edit=lambda *_: Delta({}))  # type: ignore[attr-defined]
     evaluation = EditEvaluation(methods, evaluators, cases, EvaluationConfig((), (), resamples=9))  # type: ignore[arg-type]
     two = pytest.approx([1.0, 2 / (2 + 1.959964**2), 1.0], abs=1e-4)  # Wilson's, of 2 of 2; of 4 of 4 it begins at 0.51
     said = robustness.paraphrased(evaluation.pairs, "erase", "steps", ["dog", "boat"], 0.1, evaluation.draws)
@@ -161,7 +161,7 @@ def test_what_an_attack_cannot_get_from_the_intact_model_or_names_itself_is_set_
 
     monkeypatch.setattr(Resistance, "_attacked", attacked)
     evaluation = EditEvaluation(
-        SimpleNamespace(pipe=pipe, unet=pipe.unet),
+        SimpleNamespace(pipe=pipe, denoiser=pipe.unet),
         Evaluators(None, None),
         [],
         EvaluationConfig((), ()),  # type: ignore
@@ -188,7 +188,7 @@ def test_words_are_kept_apart_by_how_hard_was_searched(pipe: object, monkeypatch
     monkeypatch.setattr(robustness, "adversarial_words", searched)
     monkeypatch.setattr(resistance_module, "adversarial_words", searched)
     problems = SimpleNamespace(unedited=lambda *_: ((), None), pictured=lambda *_: ((), None))
-    methods = SimpleNamespace(pipe=pipe, unet=pipe.unet, edit=lambda *_: Delta({}), problems=problems)  # type: ignore[attr-defined]
+    methods = SimpleNamespace(pipe=pipe, denoiser=pipe.unet, edit=lambda *_: Delta({}), problems=problems)  # type: ignore[attr-defined]
     cases = [Case("a dog", 0, frozenset({"dog"}), REPORT)]
     evaluators = Evaluators(paint, lambda images: [{"dog": 1.0}] * len(images))
     evaluation = EditEvaluation(methods, evaluators, cases, EvaluationConfig((), ()))  # type: ignore[arg-type]

@@ -61,7 +61,7 @@ def test_the_dose_is_chosen_on_one_half_and_reported_on_the_other() -> None:
         return [{} if image[0, 0, 0] == 101 else {"dog": 0.5} for image in images]
 
     cases = [Case("a dog", seed, frozenset({"dog"}), half) for seed, half in ((0, CHOOSE), (1, REPORT))]
-    stub = SimpleNamespace(config=SimpleNamespace(reference="steps"), unet=model, edit=edit)
+    stub = SimpleNamespace(config=SimpleNamespace(reference="steps"), denoiser=model, edit=edit)
     protocol = EvaluationConfig(("cad",), (), fractions=(0.01, 0.05), resamples=5)
     found = EditEvaluation(stub, Evaluators(paint, detect), cases, protocol).run("erase", ["dog"])["cad"]  # type: ignore[arg-type]
     assert [point["target"][0] for point in found["curve"]] == [1.0, 1.0] and found["target"][0] == 0.0

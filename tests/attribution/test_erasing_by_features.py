@@ -53,7 +53,7 @@ def written(erasers: FeatureErasers, method: str, dose: float, t: float) -> tupl
     """What the block writes at a step, [cells, d], plain and with the concept erased."""
     step = 0 if t == 1.0 else 2
     samples = trajectory(erasers.problems.pipe, ["a dog at night"], [5], steps=3, only=[step])
-    unet, seen = erasers.problems.unet, []
+    unet, seen = erasers.problems.denoiser, []
     with torch.no_grad(), updates(unet, [BLOCKS[1]], lambda _, update: seen.append(cells(update)[0])):
         predict(unet, samples, samples.cond)
     hear = updates(unet, [BLOCKS[1]], lambda _, update: seen.append(cells(update)[0]))
@@ -121,9 +121,9 @@ def test_erasing_paints_other_pictures_and_ends_with_its_context(erasers: Featur
 
 
 def test_what_is_erased_is_measured_before_and_its_time_counts(erasers: FeatureErasers) -> None:
-    unet, calls = erasers.problems.unet, list[int]()
+    unet, calls = erasers.problems.denoiser, list[int]()
     fresh = FeatureErasers(erasers.problems, erasers.saes)
-    methods = SimpleNamespace(pipe=erasers.problems.pipe, unet=unet)
+    methods = SimpleNamespace(pipe=erasers.problems.pipe, denoiser=unet)
     evaluators = Evaluators(
         lambda prompts, _: [np.zeros((2, 2, 3), np.uint8) for _ in prompts], lambda images: [{}] * len(images)
     )
@@ -148,7 +148,7 @@ def test_an_autoencoder_of_outputs_reads_outputs(erasers: FeatureErasers) -> Non
     saes = {site: SparseAutoencoder(SAEConfig(d=32, n=64, k=4)).initialise(2).eval().requires_grad_(False)}
     of_outputs = FeatureErasers(erasers.problems, saes)
     samples = trajectory(erasers.problems.pipe, ["a dog at night"], [5], steps=3, only=[0])
-    unet = erasers.problems.unet
+    unet = erasers.problems.denoiser
     with torch.no_grad():
         plain = cells(heard(unet, site.port, samples))
         with of_outputs.erased("sae_ablate", "dog", 0.25):

@@ -200,7 +200,7 @@ def test_silenced_is_edited_over_intact_of_own_other_and_remaining_features(plan
     unet, samples, saes, site = planted
     before = {name: w.detach().clone() for name, w in unet.named_parameters()}
     after = {name: w * torch.tensor([[0.25], [0.5], [2.0]]) for name, w in before.items()}
-    methods = SimpleNamespace(unet=unet, edit=lambda *_: difference(before, after, {}))
+    methods = SimpleNamespace(denoiser=unet, edit=lambda *_: difference(before, after, {}))
     labelled = {"dog": {site: [0]}, "cat": {site: [1]}, "sky": {site: [2]}}
     found = _silenced(methods, "dog", {"cat"}, labelled, labelled, samples, saes, FeaturesConfig())  # type: ignore[arg-type]
     assert found == {"own": pytest.approx(0.25), "other": pytest.approx(0.5), "rest": pytest.approx(2.0)}
@@ -216,7 +216,7 @@ def test_patching_ranks_features_by_what_their_absence_takes_from_j(planted: Any
     """J is the squared length of what is written: α_f = 2 u_f², so feature 2 comes first and feature 0 last."""
     unet, samples, saes, site = planted
     for own, hits, chance in (([2], 1.0, 1 / 3), ([0, 2], 0.5, 2 / 3), ([0], 0.0, 1 / 3)):
-        found = _patching(SimpleNamespace(unet=unet), "dog", {site: own}, samples, saes)  # type: ignore[arg-type]
+        found = _patching(SimpleNamespace(denoiser=unet), "dog", {site: own}, samples, saes)  # type: ignore[arg-type]
         assert found == {"labelled": pytest.approx(hits), "chance": pytest.approx(chance)}
 
 
@@ -230,7 +230,7 @@ def test_written_compares_the_concept_s_weights_with_the_writers_of_its_own_feat
     )
     monkeypatch.setattr(features_module, "whole_problem", lambda *_: elsewhere)
     row = {"block.weight": torch.arange(3)}
-    methods = SimpleNamespace(unet=unet, scores=lambda *_: {"block.weight": torch.eye(3)}, choose=lambda *_: row)
+    methods = SimpleNamespace(denoiser=unet, scores=lambda *_: {"block.weight": torch.eye(3)}, choose=lambda *_: row)
     # A bird's feature elsewhere is written by other layers, whoever is compared with it.
     labelled = {"bird": {dataclasses.replace(site, block="elsewhere"): [2]}, "cat": {site: [1]}, "dog": {site: [0]}}
     config = FeaturesConfig(fraction=1 / 3, written=1)

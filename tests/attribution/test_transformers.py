@@ -13,14 +13,24 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from gazetteer.attribution.attacks.embedding import inverted
+from gazetteer.attribution.attacks.relearning import Relearning, relearned
+from gazetteer.attribution.attacks.words import Attack, NoAttackError, adversarial_words
+from gazetteer.attribution.edits.closed_form import POOLED, WORDS, concept_edit
+from gazetteer.attribution.edits.delta import applied
+from gazetteer.attribution.edits.methods import Methods
+from gazetteer.attribution.edits.problems import ConceptProblems, MethodConfig
+from gazetteer.attribution.features import erasing
+from gazetteer.attribution.features.erasing import FeatureErasers
 from gazetteer.attribution.objective.objectives import Amplify, Erase, FeatureActivation
 from gazetteer.attribution.objective.problem import diffusion_problem
+from gazetteer.attribution.objective.samples import freeze_target, predict
 from gazetteer.attribution.objective.trajectory import begin, noised_images, trajectory
 from gazetteer.attribution.scores.overlap import block_of, kind_of
 from gazetteer.attribution.scores.score import ScoreConfig, score_weights
 from gazetteer.attribution.scores.selection import scope_weights
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Port
+from gazetteer.data.core.sites import Port, Site
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.support.models.dits import flux, saved_dit, tiny_dit
 from tests.support.system.running import in_process
@@ -197,13 +207,75 @@ def test_an_edit_of_a_model_folder_comes_and_goes(tmp_path: Path) -> None:
     assert hashlib.sha256((tmp_path / "back" / "transformer" / weights.name).read_bytes()).hexdigest() == digest
 
 
-def test_other_parts_and_families_are_refused_by_name(tmp_path: Path, family: str) -> None:
-    folder = saved_dit("sana" if family == "sd3" else "flux", tmp_path / "model")
-    verb = ["score", "--concept", "dog"] if family == "sd3" else ["edit", "--concept", "dog"]
-    done = in_process("attribute", *verb, "--out", str(tmp_path / "out"), "--set", f"model.path={folder}")
-    assert done.returncode == 2, done.stdout
-    says = "not a SanaPipeline" if family == "sd3" else "score and apply know SD 3 and FLUX.1 too"
-    assert says in done.stderr
+def test_other_families_are_refused_by_name(tmp_path: Path) -> None:
+    folder = saved_dit("sana", tmp_path / "model")
+    for verb in ("score", "edit"):
+        asked = ("attribute", verb, "--concept", "dog", "--out", str(tmp_path / "out"), "--set", f"model.path={folder}")
+        done = in_process(*asked)
+        assert done.returncode == 2, done.stdout
+        assert "knows pipelines with a U-Net, FluxPipeline and StableDiffusion3Pipeline, not a SanaPipe" in done.stderr
+
+
+PROMPTS = {"a red house": frozenset({"house"}), "a dog": frozenset({"dog"}), "a boat": frozenset({"boat"})}
+WAYS = ("steps", "cad", "cad_random", "uce", "repaired", "published", "contrast", "esd", "ca")
+
+
+def without(prompt: str, concept: str) -> str:
+    return prompt.replace(f"a red {concept}", "a red").replace(f"a {concept}", "nothing")
+
+
+def test_every_way_to_edit_changes_the_velocity_and_goes_again(pipe: Any) -> None:
+    config = MethodConfig(steps=STEPS, tune_steps=1, repair_steps=1, context=2, context_steps=1, rounds=2)
+    methods = Methods(pipe, config, ["house", "dog", "boat"], PROMPTS, without)
+    samples = samples_of(pipe)
+    before = predict(pipe.transformer, samples, samples.cond)
+    for goal, ways in (("erase", WAYS), ("amplify", ("steps", "cad"))):
+        for way in ways:
+            with applied(pipe.transformer, methods.edit(goal, way, "house", 0.05)):
+                assert not torch.equal(predict(pipe.transformer, samples, samples.cond), before), way
+            assert torch.equal(predict(pipe.transformer, samples, samples.cond), before), way
+
+
+def test_in_closed_form_what_embeds_a_name_gives_what_it_gave_of_the_base(pipe: Any, family: str) -> None:
+    edit = concept_edit(pipe, {}, "dog", "", ["house", "boats"], ridge=1e-6)
+    assert set(edit.changes) == {WORDS, POOLED}
+    words = {name: told(pipe, name)["encoder_hidden_states"][0] for name in ("dog", "", "house")}
+    pooled = {name: told(pipe, name)["pooled_projections"][0] for name in words}
+    tokenizer = pipe.tokenizer if family == "sd3" else pipe.tokenizer_2
+    read = {name: of[max(0, len(tokenizer(name).input_ids) - 2)] for name, of in words.items()}  # before the end token
+    embed, embed_pooled = pipe.transformer.context_embedder, pipe.transformer.time_text_embed.text_embedder.linear_1
+    for layer, of in ((embed, read), (embed_pooled, pooled)):
+        was = {name: layer(vector) for name, vector in of.items()}
+        with applied(pipe.transformer, edit):
+            torch.testing.assert_close(layer(of["dog"]), was[""], atol=1e-3, rtol=1e-3)
+            torch.testing.assert_close(layer(of["house"]), was["house"], atol=1e-3, rtol=1e-3)
+        assert (was["dog"] - was[""]).norm() > 0.05 * was["dog"].norm()
+
+
+def test_features_are_erased_at_the_step_that_their_site_is_nearest_to(pipe: Any) -> None:
+    sae = SparseAutoencoder(SAEConfig(pipe.transformer.inner_dim, 24, 4)).initialise(0)
+    problems = ConceptProblems(pipe, MethodConfig(steps=STEPS, context=2), PROMPTS, without)
+    usual = samples_of(pipe)
+    for t, steps in ((1.0, (False, True)), (0.0, (False, True))):
+        erasers = FeatureErasers(problems, {Site(BLOCK, "cond", t): sae})
+        with erasers.erased("sae_ablate", "house", 1.0):
+            changed = samples_of(pipe)
+        # What goes into the first step is noise; what goes into the second says that the first was changed.
+        assert [not torch.equal(a, b) for a, b in zip(changed.x, usual.x, strict=True)] == list(steps)
+    moments = erasing._Moments(problems)
+    handle = pipe.transformer.register_forward_pre_hook(moments.hear, with_kwargs=True)
+    predict(pipe.transformer, usual, usual.cond)
+    handle.remove()
+    assert moments.now.tolist() == [1.0, 0.0]
+
+
+def test_attacks_by_embeddings_and_words_say_that_they_do_not_fit(pipe: Any) -> None:
+    aimed = freeze_target(pipe.transformer, samples_of(pipe), 0.0)
+    with pytest.raises(NoAttackError, match="whose U-Net reads"):
+        inverted(pipe, aimed)
+    with pytest.raises(NoAttackError, match="one tokenizer"):
+        adversarial_words(pipe, [CONCEPT], aimed, Attack(words=1, rounds=1, tried=1))
+    assert relearned(pipe, aimed, Relearning(steps=1)).changes
 
 
 def test_guidance_that_is_an_input_is_the_same_for_concept_and_base() -> None:
