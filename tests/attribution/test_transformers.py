@@ -31,6 +31,9 @@ from gazetteer.attribution.scores.score import ScoreConfig, score_weights
 from gazetteer.attribution.scores.selection import scope_weights
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port, Site
+from gazetteer.jobs.config.schema import load_config
+from gazetteer.jobs.experiments.attribute_edit import EditConfig, make_edit
+from gazetteer.jobs.experiments.attribute_sheet import write_sheet
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.support.models.dits import flux, saved_dit, tiny_dit
 from tests.support.system.running import in_process
@@ -292,3 +295,18 @@ def test_guidance_that_is_an_input_is_the_same_for_concept_and_base() -> None:
     torch.testing.assert_close(Erase()(pipe.transformer, samples), torch.zeros(len(samples)))
     noised = noised_images(pipe, samples.x[-1:], [CONCEPT], steps=STEPS, guidance=3.5)
     assert torch.equal(noised.cond["guidance"], torch.full_like(noised.cond["guidance"], 3.5))
+
+
+def test_an_edit_is_made_and_shown_by_the_commands(tmp_path: Path) -> None:
+    folder = saved_dit("sd3", tmp_path / "model")
+    settings = ["generation.steps=2", f"generation.blocks=[{BLOCK}]", "generation.t=[1.0]"]
+    run = load_config(None, [f"model.path={folder}", *settings])
+    methods = MethodConfig(steps=2, context=1, context_steps=1, tune_steps=1)
+    edits = [make_edit(run, methods, EditConfig("dog", method=way, sheet=1, pool=40), str(tmp_path / "out"))
+             for way in ("steps", "uce")]  # fmt: skip
+    for edit in edits:
+        assert edit["weights"] > 0 and Path(edit["before"]).read_bytes() != Path(edit["after"]).read_bytes()
+    sheet = write_sheet(run, [edit["edit"] for edit in edits], 1, str(tmp_path / "sheet"), others=0)
+    assert sheet["columns"] == ["original", "erased", "erased by uce"]
+    pictures = {path.read_bytes() for path in (tmp_path / "sheet").rglob("*") if path.name != "weights.json"}
+    assert len({p for p in pictures if p}) >= 3, "three pictures that differ"
