@@ -34,9 +34,10 @@ def read_world(models: Path = MODELS) -> dict[str, Any]:
         return {"views": [], "training": {}}
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} cannot be read: {error}.") from error
-    if not isinstance(said, dict) or not set(said.get("views", [None])) <= set(VIEWS):
+    views = said.get("views") if isinstance(said, dict) else None
+    if not isinstance(views, list) or not all(isinstance(view, str) and view in VIEWS for view in views):
         raise InputError(f"{file} must hold views, each one of {', '.join(VIEWS)}.")
     return {"training": {}, **said}
 

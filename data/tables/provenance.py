@@ -61,6 +61,9 @@ def read_provenance(source: Any) -> dict[str, Any]:
     if content is None:
         raise InputError(f"{source} was not written by gazetteer: its metadata has no key 'gazetteer'.")
     try:
-        return dict(json.loads(content))
+        said = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{source} carries provenance that is not JSON.") from error
+    if not isinstance(said, dict):
+        raise InputError(f"{source} carries provenance that is no JSON object; make the file again.")
+    return said

@@ -47,12 +47,14 @@ def write_layouts(folders: Paths, out: Path) -> int:
 def _layout(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Head (prompt, seed, steps) and maps of the concepts that the prompt names; levels 0 to 255, masks 0 or 1."""
     about = _read_json(folder / "layout.json", "gazetteer layout predict")
+    if not (isinstance(about.get("named"), list) and isinstance(about.get("prompt"), str) and "seed" in about):
+        raise InputError(f"{folder / 'layout.json'} is not what gazetteer layout predict writes; run it again.")
     try:
         with np.load(folder / "layout.npz", allow_pickle=False) as stored:
             concepts = [str(name) for name in stored["concepts"]]
             chosen = [concepts.index(name) for name in about["named"] if name in concepts]
             where, cuts, t = stored["where"][:, chosen], stored["thresholds"][:, chosen], stored["t"]
-    except (OSError, KeyError, ValueError, BadZipFile) as error:
+    except (OSError, KeyError, ValueError, IndexError, BadZipFile) as error:
         raise InputError(f"{folder}/layout.npz is missing or damaged; run gazetteer layout predict again.") from error
     head = {"prompt": about["prompt"], "seed": str(about["seed"]), "t": [figure(float(value)) for value in t]}
     maps = {
