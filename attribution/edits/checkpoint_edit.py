@@ -31,7 +31,7 @@ _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF
 
 def edit_model(
     source: str | Path, out: str | Path, delta: Delta, *, part: str = "unet", undo: bool = False
-) -> Rounding:
+) -> tuple[Rounding, list[str]]:
     """Copy a diffusers model folder and apply (or `undo`) an edit to the weights of one part of it.
 
     What holds the same weights in another file, and would hold them unedited, is `left_out`.
@@ -42,7 +42,7 @@ def edit_model(
             not there. Its files have the usual modes of new files, whatever those of a read-only source are.
 
     Returns:
-        what became of the new values where the files hold another type than the edit (`fitted`).
+        what became of the new values where the files hold another type than the edit (`fitted`), and what was left out.
 
     Raises:
         InputError: no such model, `out` exists, lies in it or cannot be written, something in the model that is not a
@@ -64,14 +64,15 @@ def edit_model(
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror}.") from error
     try:
-        _copy(source, staged / "model", skip={source / name for name in left_out(source, part)})
+        without = left_out(source, part)
+        _copy(source, staged / "model", skip={source / name for name in without})
         done = edit_weights(sorted((staged / "model" / part).glob("*.safetensors")), delta, undo=undo)
         (staged / "model").rename(out)
     except OSError as error:
         raise InputError(f"{source} cannot be copied to {out}: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-    return done
+    return done, without
 
 
 def left_out(model: str | Path, part: str) -> list[str]:

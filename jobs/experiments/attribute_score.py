@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gazetteer.attribution.edits.checkpoint_edit import edit_model, left_out
+from gazetteer.attribution.edits.checkpoint_edit import edit_model
 from gazetteer.attribution.edits.delta import ablation, compose
 from gazetteer.attribution.edits.delta_file import load_delta, require_same, save_delta
 from gazetteer.attribution.scores.components import NONE, component_rows, require_room, write_components
@@ -101,7 +101,7 @@ def apply_edit(model: str, deltas: Sequence[str], out: str, *, undo: bool = Fals
         deltas: files of edits, each made from the same model; see `compose`.
 
     Returns:
-        ``model``, the copy; ``weights``; ``undone``; ``left_out`` (`left_out`); ``rounding``, in words, and unless
+        ``model``, the copy; ``weights``; ``undone``; ``left_out`` (of `edit_model`); ``rounding``, in words, and unless
         undone the numbers of `Rounding`, which are of what was written.
 
     Raises:
@@ -109,9 +109,8 @@ def apply_edit(model: str, deltas: Sequence[str], out: str, *, undo: bool = Fals
     """
     edit = compose([load_delta(delta) for delta in deltas])
     part = next((part for part in ("unet", "transformer") if (Path(model) / part).is_dir()), "unet")
-    rounding = edit_model(model, out, edit, part=part, undo=undo)
+    rounding, without = edit_model(model, out, edit, part=part, undo=undo)
     said = "to what they were, bit for bit" if undo else str(rounding)
-    without = left_out(model, part)
     done = {"model": out, "weights": len(edit), "undone": undo, "left_out": without, "rounding": said}
     return done if undo else {**done, **vars(rounding)}
 

@@ -146,7 +146,7 @@ def edit_of(folder: Path) -> Delta:
 def test_an_edit_made_in_float32_fits_what_the_files_hold(dtype: str, shard: str, tmp_path: Path) -> None:
     tiny_pipeline().to(dtype=getattr(torch, dtype)).save_pretrained(tmp_path / "model", max_shard_size=shard)
     delta = edit_of(tmp_path / "model")
-    done = edit_model(tmp_path / "model", tmp_path / "edited", delta)
+    done, _ = edit_model(tmp_path / "model", tmp_path / "edited", delta)
     assert (done.cast, done.rounded) == ((0, 0) if dtype == "float32" else (3, 1))
     files = {n: w for f in (tmp_path / "edited/unet").glob("*.safetensors") for n, w in load_file(f).items()}
     wanted = delta.changes[NAME].new.to(getattr(torch, dtype))
