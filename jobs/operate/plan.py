@@ -17,10 +17,12 @@ from gazetteer.data.core.terminal import print_table
 from gazetteer.data.inputs.given.open import open_given
 from gazetteer.diffusion.flops import ModelCost, model_cost
 from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.label.shards import read_pool
 from gazetteer.jobs.operate.measured_run import bytes_like, measured, seconds_like
 from gazetteer.jobs.operate.rates import RANGE, Rates, seconds_of
 from gazetteer.jobs.operate.tables_cost import tables_cost
-from gazetteer.labeling.pipeline.checks import check_saes, check_widths
+from gazetteer.labeling.detect.vocabulary_check import check_concepts
+from gazetteer.labeling.pipeline.checks import check_names, check_saes, check_widths
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.autoencoder import SAEConfig
 from gazetteer.sae.model.sources import yet_to_be_made
@@ -53,8 +55,13 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         None), and ``assumed``: what was not counted but assumed, a sentence each.
 
     Raises:
-        InputError: configurations that cannot be read, a run of other models, or a rate that nothing is priced by.
+        InputError: configurations that cannot be read, prompts or a vocabulary that `gazetteer label` refuses, a run of
+            other models, or a rate that nothing is priced by.
     """
+    read_pool(config)  # what label would refuse is not worth a price
+    vocabulary = check_names(config.stages)
+    if not config.pictures.kind:
+        check_concepts(config.detector, vocabulary.concepts)
     model = model_cost(config.model, config.generation.steps, config.generation.height, config.generation.width)
     model.check(config.generation)
     reference = measured(config, rates.like) if rates.like else None

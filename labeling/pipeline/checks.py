@@ -35,12 +35,8 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
     Raises:
         InputError: the first thing that is wrong.
     """
-    vocabulary = Vocabulary(config.vocabulary)
-    if config.pictures.kind:
-        require_names(open_given(config.pictures, config.seed))
+    vocabulary = check_names(config)
     sites = config.generation.sites
-    if any(site.stream == TEXT for site in sites):
-        check_words(config)
     expect_shipped("text-to-image model", Path(config.model.path))
     try:
         shapes = check_saes(config.saes, sites, config.sae_check.signal)
@@ -51,6 +47,20 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
     if here:
         _check_models(config, shapes, vocabulary)
     check_weights(config.saes, sites)
+
+
+def check_names(config: StageConfig) -> Vocabulary:
+    """The vocabulary, where it, the names of given pictures and the words of the prompts can be labelled.
+
+    Raises:
+        InputError: the first that cannot.
+    """
+    vocabulary = Vocabulary(config.vocabulary)
+    if config.pictures.kind:
+        require_names(open_given(config.pictures, config.seed))
+    if any(site.stream == TEXT for site in config.generation.sites):
+        check_words(config)
+    return vocabulary
 
 
 def _check_models(config: StageConfig, shapes: Mapping[Site, Mapping[str, Any]], vocabulary: Vocabulary) -> None:
