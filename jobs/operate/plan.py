@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
@@ -58,14 +59,13 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         InputError: configurations that cannot be read, prompts or a vocabulary that `gazetteer label` refuses, a run of
             other models, or a rate that nothing is priced by.
     """
-    read_pool(config)  # what label would refuse is not worth a price
-    vocabulary = check_names(config.stages)
-    if not config.pictures.kind:
-        check_concepts(config.detector, vocabulary.concepts)
+    _check_as_label_does(config)
     model = model_cost(config.model, config.generation.steps, config.generation.height, config.generation.width)
     model.check(config.generation)
     reference = measured(config, rates.like) if rates.like else None
     assumed = _two_measures(config, rates)
+    if not _readable(config):
+        assumed.append(f"prompts that can be read: {config.prompts.path} is not on this machine")
     segments = reference[0].each("segments") if reference else SEGMENTS
     if not reference:
         assumed.append(f"{SEGMENTS} segments a picture, and the embedded models' bytes a pixel, code and segment")
@@ -105,6 +105,22 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         "sae": _sae(config, model, rates) if config.sae else None,
         "assumed": assumed,
     }
+
+
+def _check_as_label_does(config: RunConfig) -> None:
+    """Refuse names, prompts and words that `gazetteer label` would: they are not worth a price."""
+    if _readable(config):
+        read_pool(config)
+        vocabulary = check_names(config.stages)
+    else:
+        vocabulary = Vocabulary(config.vocabulary)
+    if not config.pictures.kind:
+        check_concepts(config.detector, vocabulary.concepts)
+
+
+def _readable(config: RunConfig) -> bool:
+    """Whether the prompts can be read here: a cost may be asked for before they are there, or from where none are."""
+    return bool(config.pictures.kind) or Path(config.prompts.path).exists()
 
 
 def _two_measures(config: RunConfig, rates: Rates) -> list[str]:

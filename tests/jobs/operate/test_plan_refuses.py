@@ -18,7 +18,7 @@ from tests.support.system.running import SMALL
     "settings",
     [
         ["vocabulary.concepts=[dog, dogs]"],
-        ["prompts.path=nowhere.txt"],
+        [f"prompts.path={__file__}"],
         ["pictures.split=val"],
     ],
 )
@@ -29,3 +29,8 @@ def test_plan_refuses_what_label_refuses(tmp_path: Path, settings: list[str]) ->
     with pytest.raises(InputError) as planned:
         plan(config, Rates())
     assert str(planned.value) == str(refused.value)
+
+
+def test_prompts_that_are_not_here_yet_are_assumed() -> None:
+    priced = plan(load_config(None, [*SMALL, "prompts.path=nowhere.txt"]), Rates())
+    assert any("nowhere.txt is not on this machine" in sentence for sentence in priced["assumed"])
