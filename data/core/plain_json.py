@@ -1,8 +1,20 @@
-"""JSON as it is meant: what one reader would drop is refused."""
+"""JSON as it is meant: what one reader would drop is refused, and so is what is no object where one belongs."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+
+def json_object(content: str | bytes) -> dict[str, Any]:
+    """The object of a JSON text; ValueError, which says why, where it holds another value or is nested too deep."""
+    try:
+        value = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if not isinstance(value, dict):
+        raise ValueError("it holds no JSON object")
+    return value
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

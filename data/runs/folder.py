@@ -13,7 +13,6 @@ Layout, below a folder or URL::
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ import pyarrow as pa
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.regular import local_path
+from gazetteer.data.core.plain_json import json_object
 from gazetteer.data.runs.finals import Finals
 from gazetteer.data.runs.finished import Mark, how_to_finish, require_whole
 from gazetteer.data.runs.identity import RUN, Identity
@@ -100,16 +100,16 @@ class RunFolder:
         self._files.replace(name, json_bytes(obj))
 
     def read_json(self, name: str) -> Any:
-        """What ``_meta/<name>`` holds, or None when absent; InputError naming the file when it is corrupt."""
+        """The object in ``_meta/<name>``, None when absent; InputError naming the file when it is corrupt, or none."""
         if name == "run.json":
             return self._identity.fingerprint()
         try:
-            return json.loads(self._files.read(f"_meta/{name}").decode("utf-8"))
+            return json_object(self._files.read(f"_meta/{name}"))
         except FileNotFoundError:
             return None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise InputError(
-                f"{self._files.root}/_meta/{name} is corrupt ({error}); remove it and try again."
+                f"{self._files.root}/_meta/{name} is corrupt ({error}); move it away and try again."
             ) from error
 
     def of_tables(self) -> dict[str, Any]:

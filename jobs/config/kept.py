@@ -48,7 +48,7 @@ def run_config(run: str | Path, overrides: Sequence[str] = (), heard: str = "") 
         InputError: as `load_config`; or the run names code of somebody's, which a run folder may not make us execute.
     """
     raw = RunFolder(run).read_json(RECORD)
-    if not isinstance(raw, dict):
+    if raw is None:
         return load_config(None, overrides)
     try:
         from_json(RunConfig, json.dumps(raw))

@@ -45,8 +45,8 @@ def decoders_of(
         raise InputError(f"{saes} holds other autoencoders than those {run.path} was made with{several}.")
     if source is None:
         return None
-    kept = run.read_json(RECORD)
-    signal = signal or ((kept.get("sae_check") or {}).get("signal") or "" if isinstance(kept, dict) else "")
+    check = (run.read_json(RECORD) or {}).get("sae_check")
+    signal = signal or (check.get("signal") or "" if isinstance(check, dict) else "")
 
     def decoder(site: Site) -> NDArray[Any]:
         vectors: NDArray[Any] = load_site_saes(source, [site], signal=signal)[site].decoder.detach().float().numpy()

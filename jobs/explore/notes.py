@@ -58,10 +58,7 @@ class Notes:
 
 
 def _rows(run: RunFolder) -> dict[str, Any]:
-    stored = run.read_json(FILE)
-    if stored is not None and not isinstance(stored, dict):
-        raise InputError(f"{run.path}/_meta/{FILE} holds no notes; move it away and start again.")
-    return stored or {}
+    return run.read_json(FILE) or {}
 
 
 def _note(run: RunFolder, key: str, raw: Any) -> Note:

@@ -104,7 +104,7 @@ def _others(store: RunFolder, config: RunConfig) -> list[str]:
     """Settings that later commands alone go by, where they are others than the run keeps."""
     before, later = store.read_json(RECORD), keys_of({Effect.MEASUREMENTS})
     kept = json.loads(json.dumps(to_keep(config)))
-    return [key for key in changed_keys(before, kept) if key in later] if isinstance(before, dict) else []
+    return [key for key in changed_keys(before, kept) if key in later] if before is not None else []
 
 
 def _hear(store: RunFolder, config: RunConfig) -> list[str]:

@@ -260,8 +260,11 @@ def _require_pointers(root: RunFolder) -> None:
 
 def _history(root: RunFolder) -> dict[str, dict[str, Any]]:
     """What is known of the runs; InputError where that is damaged: forgotten, what --keep deleted would come again."""
-    stored = root.read_json(HISTORY)
-    runs = {} if stored is None else stored.get("runs") if isinstance(stored, dict) else None
+    try:
+        stored = root.read_json(HISTORY)
+        runs = {} if stored is None else stored.get("runs")
+    except InputError:  # its sentence would have it moved away without saying what comes of that
+        runs = None
     if not isinstance(runs, dict) or not all(
         isinstance(run, dict) and all(isinstance(run.get(key), str) for key in ("checkpoint", "complete"))
         for run in runs.values()

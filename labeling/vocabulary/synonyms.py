@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.vocabulary.concept_list import read_list
 
@@ -25,5 +26,15 @@ def keep_synonyms(store: RunFolder, path: str) -> None:
 
 
 def read_synonyms(store: RunFolder) -> Synonyms:
-    """What a run kept; nothing of runs whose concepts have one name each, or of before this was kept."""
-    return {name: tuple(others) for name, others in (store.read_json(RECORD) or {}).items()}
+    """What a run kept; nothing of runs whose concepts have one name each, or of before this was kept.
+
+    Raises:
+        InputError: it is not what a run keeps.
+    """
+    kept = store.read_json(RECORD) or {}
+    if not all(isinstance(others, list) and all(isinstance(o, str) for o in others) for others in kept.values()):
+        raise InputError(
+            f"{store.path}/_meta/{RECORD} gives no lists of names; bring it back from a copy, or move it away, and "
+            "every concept has one name."
+        )
+    return {name: tuple(others) for name, others in kept.items()}

@@ -8,7 +8,7 @@ no run mixes two versions of a picture, whatever was said of its time, and a pic
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,17 @@ def require_content(files: Sequence[Path], content: str) -> None:
 
 def recorded(store: RunFolder) -> dict[str, str]:
     """The contents of a run's given pictures by image id; of runs that keep none, and of generated ones, nothing."""
-    kept: Mapping[str, Any] = store.read_json(RECORD) or {}
-    return {image_id: content for image_id, (content, _) in kept.items()}
+    return {image_id: content for image_id, (content, _) in _kept(store).items()}
+
+
+def _kept(store: RunFolder) -> dict[str, list[Any]]:
+    kept = store.read_json(RECORD) or {}
+    if not all(isinstance(row, list) and len(row) == 2 and isinstance(row[0], str) for row in kept.values()):
+        raise InputError(
+            f"{store.path}/_meta/{RECORD} does not say what lay in the given pictures; bring it back from a copy, or "
+            "start a new run in another folder."
+        )
+    return dict(kept)
 
 
 def keep_contents(
@@ -59,7 +68,7 @@ def keep_contents(
     Raises:
         InputError: another picture, or a mask of it, lies there now.
     """
-    kept: dict[str, list[Any]] = (store.read_json(RECORD) or {}) if store.shard_ids() else {}
+    kept = _kept(store) if store.shard_ids() else {}
 
     def present(item: Item) -> list[Any]:
         files = files_of(item)

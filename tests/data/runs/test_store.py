@@ -201,7 +201,7 @@ def test_json_files(run):
     assert run.read_json("plan.json") == {"a": [1, 2]}
     run.write_json("plan.json", {"a": "é"})
     assert run.read_json("plan.json") == {"a": "é"}
-    for content in (b"{", b"\xff"):
+    for content in (b"{", b"\xff", b"[]", b"3", b'"x"', b"null", b"[" * 100_000):
         run._files.replace("_meta/plan.json", content)
         with pytest.raises(InputError, match=r"_meta/plan.json is corrupt"):
             run.read_json("plan.json")

@@ -156,3 +156,12 @@ def test_a_run_named_by_a_url_of_this_machine_is_explored_by_its_own_configurati
     (tmp_path / "run" / "_meta" / "run.json").write_text('{"model.path": "sha256:of another"}')
     kept = str(tmp_path / "run" / "_meta" / "config.json")
     assert own_file(run, []) == own_file(RunFolder(f"file://{tmp_path}/run"), []) == kept
+
+
+@pytest.mark.parametrize("said", ["[]", "3", "null"])
+def test_a_kept_configuration_that_is_none_is_not_taken_for_the_embedded_one(tmp_path: Path, said: str) -> None:
+    run = RunFolder(tmp_path).open_or_create({"seed": 1})
+    run_config(run.path)
+    (tmp_path / "_meta" / RECORD).write_text(said)
+    with pytest.raises(InputError, match=r"_meta/config\.json is corrupt \(it holds no JSON object\)"):
+        run_config(run.path)

@@ -265,7 +265,8 @@ def test_a_damaged_history_is_not_taken_for_none(tmp_path: Path, runs: Any) -> N
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(InputError, match=r"nightly\.json is no history"):
         nightly(config(), tmp_path / "checkpoints", root.path)
-    assert root.read_json("nightly.json") == ({"runs": runs} if runs is not None else [])
+    kept = json.loads((tmp_path / "out/_meta/nightly.json").read_text())
+    assert kept == ({"runs": runs} if runs is not None else [])
 
 
 def test_numbers_in_names_count_as_numbers() -> None:

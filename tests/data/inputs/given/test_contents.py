@@ -129,3 +129,11 @@ def test_a_bad_picture_is_no_fault_of_the_input_and_one_that_is_gone_from_the_li
         file.write_bytes(whole)
     with pytest.raises(InputError, match="not among the given ones any more"):
         given.read(GivenSet(config, 1).items(9, "f")[0])
+
+
+@pytest.mark.parametrize("said", ["[]", "3", "null", '{"a": 3}', '{"a": "xy"}', '{"a": ["x"]}', '{"a": [3, null]}'])
+def test_a_record_of_another_shape_is_refused(tmp_path: Path, said: str) -> None:
+    run = RunFolder(tmp_path).open_or_create({"seed": 1})
+    (tmp_path / "_meta/given.json").write_text(said)
+    with pytest.raises(InputError, match=r"_meta/given\.json (is corrupt|does not say what lay)"):
+        contents.recorded(run)
