@@ -220,10 +220,12 @@ def _header(path: Path) -> Mapping[str, tuple[torch.dtype, int, int]]:
             if name == "__metadata__" or entry["dtype"] not in _DTYPES:
                 continue
             dtype, many, (start, stop) = _DTYPES[entry["dtype"]], math.prod(entry["shape"]), entry["data_offsets"]
+            if not all(type(number) is int for number in (many, start, stop)):
+                raise ValueError(f"{name} has a shape or a place of no whole numbers")
             if start < 0 or stop - start != many * dtype.itemsize or 8 + length + stop > size:
                 raise ValueError(f"{name} does not lie where it says")
             tensors[name] = (dtype, 8 + length + start, many)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
         raise InputError(f"{path} is not a readable safetensors file: {error}.") from error
     return tensors
 

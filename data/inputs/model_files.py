@@ -6,7 +6,6 @@ is told apart by the names of its classes, so that none of those libraries has t
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from gazetteer.data.core.digests import files_below
 from gazetteer.data.core.errors import InputError, first_line
 from gazetteer.data.core.files.regular import has_file, read_regular, require_regular
+from gazetteer.data.core.plain_json import json_object
 
 PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"})
 _UNREACHABLE = frozenset(
@@ -69,9 +69,9 @@ def check_pipeline_folder(folder: Path, leave_out: frozenset[str] = frozenset(),
         )
     files_below(folder)  # nothing there is a pipe or a device, which a library would wait for or read for ever
     try:
-        index = json.loads(read_regular(folder / "model_index.json"))
+        index = json_object(read_regular(folder / "model_index.json"))
         parts = [name for name, value in index.items() if isinstance(value, list) and value and value[0] is not None]
-    except (ValueError, RecursionError, AttributeError) as error:
+    except ValueError as error:
         raise InputError(f"{folder / 'model_index.json'} is damaged; download the {what} again.") from error
     for name in parts:
         if weights and name not in leave_out:
@@ -127,9 +127,11 @@ def check_safetensors(what: str, file: Path) -> None:
             if length > size:
                 raise ValueError("the header is longer than the file")
             stream.seek(8)
-            header = json.loads(stream.read(length))
-            ends = [int(value["data_offsets"][1]) for key, value in header.items() if key != "__metadata__"]
-        except (struct.error, ValueError, AttributeError, TypeError, LookupError, MemoryError, RecursionError) as error:
+            header = json_object(stream.read(length))
+            ends = [value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"]
+            if not all(type(end) is int for end in ends):
+                raise ValueError("an end of a tensor is no whole number")
+        except (struct.error, ValueError, TypeError, LookupError, MemoryError) as error:
             raise InputError(f"{file} is not a readable safetensors file; download the {what} again.") from error
     wanted = 8 + length + max(ends, default=0)
     if size < wanted:
@@ -138,8 +140,11 @@ def check_safetensors(what: str, file: Path) -> None:
 
 def _shards(what: str, index: Path) -> set[str]:
     try:
-        return set(json.loads(read_regular(index))["weight_map"].values())
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        names = json_object(read_regular(index))["weight_map"].values()
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError("the name of a file is no text")
+        return set(names)
+    except (ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{index} is damaged; download the {what} again.") from error
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from gazetteer.data.core.errors import GazetteerError, LockedError
 from gazetteer.data.core.files.atomic import write_errors
+from gazetteer.data.core.plain_json import json_object
 from gazetteer.data.storage.files import Files
 from gazetteer.data.storage.local import LocalFiles, make_folder
 from gazetteer.data.storage.lock import NoLocksError, hold
@@ -149,8 +150,8 @@ class _Lease:
 
     def _read(self) -> dict[str, Any]:
         try:
-            return dict(json.loads(self._files.read(_LOCK)))
-        except (FileNotFoundError, ValueError, TypeError):
+            return json_object(self._files.read(_LOCK))
+        except (FileNotFoundError, ValueError):
             return {}
 
 
@@ -158,7 +159,7 @@ def _alive(lease: dict[str, Any]) -> bool:
     """Whether a lease's holder may still be at work."""
     try:
         age = time.time() - float(lease.get("renewed", 0.0))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     # A stamp from far in the future is that of a holder whose clock jumped: as stale as an old one, or nobody could
     # ever go on.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from gazetteer.data.core.files.regular import local_path
+from gazetteer.data.core.plain_json import json_object
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.experiments.decoders import decoders_of
 from gazetteer.jobs.explore.server.refused import Refused
@@ -90,7 +90,6 @@ def atlas_of(run: RunFolder, scratch: Path, saes: str | Mapping[str, str], signa
 def _fits(atlas: Path, digest: str) -> bool:
     try:
         text = (atlas / "data" / "atlas.js").read_text(encoding="ascii")
-        content = json.loads(text.removeprefix('Atlas.put("atlas",').removesuffix(");\n"))
-        return bool(content.get("run") == digest)
-    except (OSError, ValueError, AttributeError):
+        return json_object(text.removeprefix('Atlas.put("atlas",').removesuffix(");\n")).get("run") == digest
+    except (OSError, ValueError):
         return False

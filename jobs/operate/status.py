@@ -110,14 +110,14 @@ def _done(store: RunFolder) -> int:
 
 def _planned(store: RunFolder) -> int | None:
     """Shards of the passes planned so far; None before the first plan."""
-    plans = [store.read_json(f"plan-{number}.json") for number in (1, 2)]
     number = 1
-    while (retry := store.read_json(f"retry-{number}.json")) is not None:
-        plans.append(retry)
-        number += 1
     try:
+        plans = [store.read_json(f"plan-{number}.json") for number in (1, 2)]
+        while (retry := store.read_json(f"retry-{number}.json")) is not None:
+            plans.append(retry)
+            number += 1
         counts = [_shards(len(plan["items"]), plan["shard_size"]) for plan in plans if plan is not None]
-    except (TypeError, KeyError, ValueError, OverflowError) as error:
+    except (InputError, TypeError, KeyError, ValueError, OverflowError) as error:
         raise InputError(
             f"A plan of {store.path} (_meta/plan-…, _meta/retry-…) is no plan any more; gazetteer verify {store.path} "
             "says which, and what to do."

@@ -127,3 +127,17 @@ def test_a_folder_without_a_name_is_refused(
     for command in ("attribute evaluate --quick", "causal run", "compare a b", "label", "steer evaluate run"):
         assert main([*command.split(), "--out", ""]) == 2
         assert "is empty (a variable that is not set?)" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "said", ["[]", "3", "[" * 100_000, '{"a": {"dtype": "F32", "shape": [1.0], "data_offsets": [0, 4]}}']
+)
+def test_a_header_of_another_shape_is_refused(said: str, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    tiny_pipeline().save_pretrained(model)
+    delta = edit_of(model)
+    (file,) = (model / "unet").glob("*.safetensors")
+    file.write_bytes(len(said).to_bytes(8, "little") + said.encode() + b"1234")
+    with pytest.raises(InputError, match="is not a readable safetensors file"):
+        edit_model(model, tmp_path / "edited", delta)
+    assert not (tmp_path / "edited").exists()

@@ -82,3 +82,31 @@ def test_a_shortened_file_says_how_much_is_missing(pipeline: Path) -> None:
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(InputError, match=r"is cut short \(\d+ of \d+ bytes\)"):
         check_pipeline_folder(pipeline)
+
+
+SHAPES = ["[]", "3", '"x"', "null", "[" * 100_000]
+
+
+@pytest.mark.parametrize("said", [*SHAPES, "{}", '{"weight_map": []}', '{"weight_map": {"a": 3}}'])
+def test_an_index_of_weights_of_another_shape_is_damaged(pipeline: Path, said: str) -> None:
+    (pipeline / "unet/model.safetensors.index.json").write_text(said)
+    with pytest.raises(InputError, match=r"index\.json is damaged; download the model again"):
+        check_model_folder("model", pipeline / "unet")
+
+
+@pytest.mark.parametrize("said", SHAPES)
+def test_an_index_of_parts_of_another_shape_is_damaged(pipeline: Path, said: str) -> None:
+    (pipeline / "model_index.json").write_text(said)
+    with pytest.raises(InputError, match=r"model_index\.json is damaged; download"):
+        check_pipeline_folder(pipeline)
+
+
+ENDS = ['{"a": 3}', '{"a": {"data_offsets": [0, 1e999]}}', '{"a": {"data_offsets": [0, "4"]}}', '{"a": {}}']
+
+
+@pytest.mark.parametrize("said", [*SHAPES, *ENDS])
+def test_a_header_of_another_shape_is_not_readable(tmp_path: Path, said: str) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(struct.pack("<Q", len(said)) + said.encode() + b"1234")
+    with pytest.raises(InputError, match="is not a readable safetensors file; download"):
+        check_safetensors("model", file)

@@ -104,3 +104,11 @@ def test_who_lost_the_lease_stops_before_it_writes(monkeypatch: pytest.MonkeyPat
             monkeypatch.setattr(runlock.time, "time", now)
             commit(other, "b")
         assert run.shard_ids() == ["a", "b"]
+
+
+@pytest.mark.parametrize("said", ["[]", "3", "null", "[" * 100_000, f'{{"renewed": 1{"0" * 400}}}'])
+def test_a_lease_of_another_shape_is_nobodys(said: str) -> None:
+    run = RunFolder("memory://shapes").open_or_create({})
+    run._files.replace("_meta/lock", said.encode())
+    with run.lock():
+        pass
