@@ -26,6 +26,7 @@ from gazetteer.data.tables.schemas import COMPONENTS
 TOLD_BY = ["concept", *SITE_COLUMNS, "feature", "objective", "estimator"]
 """Columns by which rows of several calls are told apart."""
 NONE = "none_taken"
+_PARTS = ("fingerprint", "config")
 """Stands in the ``config`` of a call by whose scores no weight could be taken: no edit goes with them."""
 
 
@@ -84,11 +85,11 @@ def require_room(
     path = Path(folder) / FILE
     if not path.exists():
         return
-    stored, now = read_provenance(path), provenance["config"]
+    stored, now = read_provenance(path, *_PARTS), provenance["config"]
     if ("run" in stored["config"]) != ("run" in now) or not load_components(path).schema.equals(COMPONENTS):
         raise InputError(f"{path} is of another command or version; give another --out.")
     refuse_others(path, {"fingerprint": stored["fingerprint"]}, provenance)
-    for call in _calls(stored):
+    for call in _calls(path, stored):
         if not call.get(NONE) and _alike(call, now, told_by):
             refuse_others(path, {"config": call}, provenance, unsettled)
 
@@ -116,7 +117,7 @@ def write_components(
                 pa.array([tuple(row.values()) not in ours for row in before.select(TOLD_BY).to_pylist()], pa.bool_())
             )
             now = json.loads(json.dumps(provenance["config"]))
-            calls = _calls(read_provenance(path)) if kept.num_rows else []
+            calls = _calls(path, read_provenance(path, *_PARTS)) if kept.num_rows else []
             others = [call for call in calls if call != now and not (call.get(NONE) and _alike(call, now, told_by))]
             table = pa.concat_tables([kept, table])
             provenance = {**provenance, "config": {**now, **({"others": others} if others else {})}}
@@ -130,8 +131,10 @@ def _alike(call: Mapping[str, Any], now: Mapping[str, Any], told_by: Sequence[st
     return all(call.get(key) == now.get(key) for key in told_by)
 
 
-def _calls(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _calls(path: Path, provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The settings of every call that a table has rows of."""
     config = dict(provenance["config"])
     others = config.pop("others", [])
+    if not isinstance(others, list) or not all(isinstance(call, dict) for call in others):
+        raise InputError(f"{path} does not say any more of which calls its rows are; give another --out.")
     return [*others, config]

@@ -29,6 +29,11 @@ def refuse_others(
         unsettled: settings that `now` does not know yet; their absence is no difference.
     """
     parts = [part for part in ("fingerprint", "config") if part in stored]
+    if damaged := [part for part in parts if not isinstance(stored[part], Mapping)]:
+        raise InputError(
+            f"{path} is there already and does not say what it was made with (its {damaged[0]} is no mapping); give "
+            "another --out."
+        )
     was, ours = (_maker(about["config"]) if "config" in parts else "" for about in (stored, now))
     if was != ours:
         raise InputError(

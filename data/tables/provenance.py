@@ -5,7 +5,6 @@ No time stamps, host names or paths: two runs of one config on one set of packag
 
 from __future__ import annotations
 
-import json
 from importlib import metadata
 from typing import Any
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from gazetteer.data.core.digests import canonical_json
 from gazetteer.data.core.errors import InputError, first_line
+from gazetteer.data.core.plain_json import json_object
 from gazetteer.data.tables.schemas import SCHEMA_VERSION
 
 KEY = b"gazetteer"
@@ -52,8 +52,15 @@ def with_provenance(table: pa.Table, value: dict[str, Any]) -> pa.Table:
     return table.replace_schema_metadata({**others, KEY: canonical_json(value).encode("utf-8", "surrogatepass")})
 
 
-def read_provenance(source: Any) -> dict[str, Any]:
-    """The provenance of a Parquet file (path or file object); InputError when it has none."""
+def read_provenance(source: Any, *parts: str) -> dict[str, Any]:
+    """The provenance of a Parquet file (path or file object).
+
+    Args:
+        parts: keys that must be there and hold objects.
+
+    Raises:
+        InputError: it has none, or one of another shape.
+    """
     try:
         content = (pq.read_schema(source).metadata or {}).get(KEY)
     except (OSError, pa.ArrowException) as error:
@@ -61,9 +68,10 @@ def read_provenance(source: Any) -> dict[str, Any]:
     if content is None:
         raise InputError(f"{source} was not written by gazetteer: its metadata has no key 'gazetteer'.")
     try:
-        said = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{source} carries provenance that is not JSON.") from error
-    if not isinstance(said, dict):
-        raise InputError(f"{source} carries provenance that is no JSON object; make the file again.")
+        said = json_object(content)
+    except ValueError as error:
+        raise InputError(f"{source} carries provenance that is no JSON object; make the file again.") from error
+    for part in parts:
+        if not isinstance(said.get(part), dict):
+            raise InputError(f"{source} carries provenance whose {part} is no JSON object; make the file again.")
     return said

@@ -86,7 +86,7 @@ def card(run: str, tables: Sequence[Table], published: Published) -> str:
         InputError: the run is not finished.
     """
     summary = summarise(run)
-    config = read_provenance(open_files(run).source("labels.parquet"))["config"]
+    config = read_provenance(open_files(run).source("labels.parquet"), "config")["config"]
     title = published.title or f"Concepts of the features of {config['name']}"
     parts = [
         head(tables, summary, config, published, title),

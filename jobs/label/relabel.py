@@ -107,7 +107,7 @@ def _make_again(
     store.clear_success()  # from here on the same call, or gazetteer label with these settings, finishes it
     for name, verb in BESIDE.items():
         if store.has_final(name):
-            made = read_provenance(files.source(f"{name}.parquet"))["fingerprint"]
+            made = read_provenance(files.source(f"{name}.parquet"), "fingerprint")["fingerprint"]
             if made.get("run", made) != marks:  # a copy of it is kept
                 files.remove(f"{name}.parquet")
                 beside[name] = verb

@@ -58,7 +58,7 @@ def publish(
     ready = bundle(run, Published(title, license, to if repository else "FOLDER", model), url)
     packed = None
     if saes is not None:
-        made = read_provenance(open_files(run).source("labels.parquet"))
+        made = read_provenance(open_files(run).source("labels.parquet"), "fingerprint", "config")
         where, data = (f"{repository}-saes", to) if repository else ("FOLDER/saes", "the tables of the folder above")
         packed = sae_bundle(saes, made["fingerprint"], made["config"], license=license, data=data, where=where)
     if repository is None:
