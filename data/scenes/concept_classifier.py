@@ -101,7 +101,7 @@ def load(folder: Path = DEFAULT_FOLDER) -> ConceptClassifier:
 
     Raises FileNotFoundError if the folder holds no classifier.
     """
-    config = read_config(folder)
+    config = read_config(folder, labels=list, widths=list, dilations=list)
     model = ConceptClassifier(tuple(config["labels"]), tuple(config["widths"]), tuple(config["dilations"]))
     read_weights(model, folder)
     return model

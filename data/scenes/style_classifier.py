@@ -72,7 +72,7 @@ def load(folder: Path = DEFAULT_FOLDER) -> StyleClassifier:
 
     Raises FileNotFoundError if the folder holds no classifier.
     """
-    config = read_config(folder)
+    config = read_config(folder, labels=list, widths=list, size=int)
     model = StyleClassifier(tuple(config["labels"]), tuple(config["widths"]), config["size"])
     read_weights(model, folder)
     return model

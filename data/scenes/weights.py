@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.plain_json import json_object
 from gazetteer.data.scenes.world import VIEWS
 
 if TYPE_CHECKING:
@@ -33,10 +34,10 @@ def read_world(models: Path = MODELS) -> dict[str, Any]:
     if not file.exists():
         return {"views": [], "training": {}}
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file} cannot be read: {error}.") from error
-    views = said.get("views") if isinstance(said, dict) else None
+        said = json_object(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read ({error}); it must hold views.") from error
+    views = said.get("views")
     if not isinstance(views, list) or not all(isinstance(view, str) and view in VIEWS for view in views):
         raise InputError(f"{file} must hold views, each one of {', '.join(VIEWS)}.")
     return {"training": {}, **said}
@@ -56,9 +57,23 @@ def write_model(model: nn.Module, config: dict[str, Any], folder: Path) -> None:
     (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration that `write_model` wrote; raises FileNotFoundError if the folder holds none."""
-    config: dict[str, Any] = json.loads((folder / _CONFIG).read_text())
+def read_config(folder: Path, **kinds: type) -> dict[str, Any]:
+    """The configuration that `write_model` wrote.
+
+    Args:
+        kinds: by key that must be there, of what type it is.
+
+    Raises:
+        FileNotFoundError: the folder holds none.
+        InputError: it is not as it was written.
+    """
+    file = folder / _CONFIG
+    try:
+        config = json_object(file.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{file} is damaged ({error}); install the package, or write the model, again.") from error
+    if wrong := [key for key, kind in kinds.items() if not isinstance(config.get(key), kind)]:
+        raise InputError(f"{file} does not give {', '.join(wrong)} as it was written; write the model again.")
     return config
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import write_errors
 from gazetteer.data.core.files.regular import read_regular
+from gazetteer.data.core.plain_json import json_object
 from gazetteer.data.storage.lock import alone
 
 FILE = "evaluation.json"
@@ -48,12 +48,25 @@ def earlier(out: str | Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(read_regular(path))
-    except (OSError, ValueError, RecursionError) as error:
+        content = json_object(read_regular(path))
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error}); remove it, the cache keeps what was measured.") from error
-    if not isinstance(content, dict) or not all(isinstance(content.get(key, {}), dict) for key in _BY_METHOD):
+    if not _sound(content):
         raise InputError(f"{path} is not what this command writes; remove it or take another folder.")
     return content
+
+
+def _sound(content: Mapping[str, Any]) -> bool:
+    """Whether the parts of an evaluation have the shape by which they are joined."""
+    try:
+        for name in (*_BY_METHOD, "everywhere", *_TOGETHER):
+            if content.get(name):
+                _concepts(name, content[name])
+            if name in _BY_METHOD:
+                _methods(name, content.get(name, {}), content.get(name, {}))
+    except (AttributeError, KeyError, TypeError):
+        return False
+    return True
 
 
 def joined(before: Mapping[str, Any] | None, result: Mapping[str, Any]) -> Joined:

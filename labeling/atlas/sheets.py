@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.regular import read_regular
+from gazetteer.data.core.plain_json import json_object
 from gazetteer.data.inputs.edit_files import read_edit
 from gazetteer.data.inputs.regions import QUADRANTS
 from gazetteer.labeling.atlas.inks import inks
@@ -77,6 +77,9 @@ def write_edits(folders: Paths, out: Path) -> int:
         name, writer = ("weights.json", "gazetteer attribute sheet") if weights else ("steer.json", "gazetteer steer")
         about = _read_json(folder / name, writer)
         try:
+            lists = (about["pictures"], *(picture["edits"] for picture in about["pictures"]))
+            if not all(isinstance(entries, list) for entries in lists):
+                raise TypeError("a list is something else")
             for row, picture in enumerate(about["pictures"]):
                 files = {
                     title: _copy(folder / file, out, f"edit-{number}-{row}-{_plain(title)}")
@@ -114,8 +117,9 @@ def _copy(source: Path, out: Path, name: str) -> str:
     """The picture as a thumbnail below `out`; its address there."""
     try:
         content = read_regular(source)
-    except OSError as error:
-        raise InputError(f"{source} cannot be read: {error.strerror}.") from error
+    except (OSError, ValueError) as error:  # ValueError: the name has a zero byte
+        reason = getattr(error, "strerror", error)
+        raise InputError(f"{source} cannot be read: {reason}.") from error
     (out / FOLDER).mkdir(exist_ok=True)
     write_thumbnail(content, out / FOLDER / f"{name}{SUFFIX}")
     return f"{FOLDER}/{name}{SUFFIX}"
@@ -123,12 +127,9 @@ def _copy(source: Path, out: Path, name: str) -> str:
 
 def _read_json(path: Path, writer: str) -> dict[str, Any]:
     try:
-        content = json.loads(read_regular(path))
-    except (OSError, ValueError, RecursionError) as error:
+        return json_object(read_regular(path))
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} is missing or damaged; {writer} writes it.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is damaged; {writer} writes it.")
-    return content
 
 
 def _bytes(values: NDArray[Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import warnings
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import write_errors
+from gazetteer.data.core.plain_json import json_object
 from gazetteer.sae.training.trainer import Trainer, TrainingSnapshot, read_snapshot
 
 SNAPSHOT = "training.safetensors"
@@ -68,7 +68,9 @@ def begun_as(folder: Path) -> dict[str, Any] | None:
             suppress(OSError, SafetensorError, KeyError, TypeError, ValueError),
             safe_open(path, framework="pt") as file,
         ):
-            return dict(json.loads(file.metadata()["state"])["identity"])
+            identity = json_object(file.metadata()["state"])["identity"]
+            if isinstance(identity, dict):
+                return identity
     return None
 
 

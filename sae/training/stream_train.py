@@ -24,6 +24,7 @@ from torch import Tensor
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.files.atomic import replace_file
+from gazetteer.data.core.plain_json import json_object
 from gazetteer.data.core.sites import Site
 from gazetteer.sae.model.chunks import is_finite
 from gazetteer.sae.model.files import CONFIG, read_config
@@ -180,9 +181,11 @@ class StreamTrainer:
     def _resume(self) -> None:
         path = self._root / "state.json"
         try:
-            state = json.loads(path.read_bytes())
+            state = json_object(path.read_bytes())
             expect_same(state["plan"], self.plan.identity(0, self.plan.pictures), self.out)
             cells, d, dtype = state["shape"]
+            if not all(type(size) is int and size > 0 for size in (cells, d)):
+                raise ValueError("the shape of a picture's vectors is none")
             self._open(torch.empty(cells, d, dtype=getattr(torch, dtype)))
             assert self._buffer is not None
             folder = self._root / state["folder"]

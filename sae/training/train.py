@@ -201,14 +201,19 @@ def _run(
 
 def finished(out: Path, identity: dict[str, Any]) -> TrainResult:
     """The result that `out` already holds; raises InputError when it is another run's."""
-    training = dict(read_config(out).get("training") or {})
+    training = _object(read_config(out), "training", out)
     outcome = training.pop("outcome", None)
     if outcome is None:
         raise InputError(f"{out} holds an SAE that was not trained here; choose another folder or start over.")
     expect_same(training, identity, out)
     sae, config = load_pretrained(out)
-    metrics = Metrics(**config["metrics"]) if config["metrics"] else None
-    return TrainResult(sae, metrics, outcome["steps"], outcome["dead_share"], outcome["history"], already_done=True)
+    try:
+        metrics = Metrics(**config["metrics"]) if config["metrics"] else None
+        return TrainResult(sae, metrics, outcome["steps"], outcome["dead_share"], outcome["history"], already_done=True)
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{out / CONFIG} does not say any more what the training gave; start over elsewhere."
+        ) from error
 
 
 def require_settings(out: Path, config: TrainConfig, site: Site | None, stated: Mapping[str, Any]) -> None:
@@ -223,14 +228,14 @@ def require_settings(out: Path, config: TrainConfig, site: Site | None, stated: 
     described: Mapping[str, Any] = {}
     if (out / CONFIG).exists():
         described = read_config(out)
-        identity = described.get("training") or {}
+        identity = _object(described, "training", out)
         if "outcome" not in identity:
             raise InputError(f"{out} holds an SAE that was not trained here; choose another folder or start over.")
     elif (begun := begun_as(out)) is not None:
         identity = begun
     else:
         return
-    data = identity.get("data") or {}
+    data = _object(identity, "data", out)
     wanted = identity_of(config, site, data.get("d", 1), data.get("vectors", 0), data.get("digest", ""))
     expect_same(identity, {**wanted, "data": data}, out)
     differing = [
@@ -257,10 +262,20 @@ def expect_same(stored: Mapping[str, Any], wanted: Mapping[str, Any], out: Path)
     for part in ("config", "data"):
         # A run from before a setting existed was made as that setting's default says.
         known = TrainConfig().as_dict() | {"prefixes": [], "candidates": False} if part == "config" else {}
-        old, new = known | (stored.get(part) or {}), wanted[part]
+        old, new = known | _object(stored, part, out), wanted[part]
         keys = sorted(key for key in {*old, *new} - {*FREE} if old.get(key) != new.get(key))
         differing += [f"{part}.{key} ({old.get(key)} there, {new.get(key)} now)" for key in keys]
     if stored.get("site") != wanted["site"]:
         differing.append(f"site ({stored.get('site')} there, {wanted['site']} now)")
     if differing:
         raise InputError(f"{out} belongs to another training run; differing: {'; '.join(differing)}.")
+
+
+def _object(said: Mapping[str, Any], key: str, out: Path) -> dict[str, Any]:
+    """What a description of a training in `out` holds under a key; InputError where that is no object."""
+    value = said.get(key) or {}
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{out} does not say any more how it was trained: its {key} is no object; start over elsewhere."
+        )
+    return dict(value)

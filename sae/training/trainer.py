@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.plain_json import json_object
 from gazetteer.sae.kernels.adam import MOMENTS, Adam
 from gazetteer.sae.kernels.candidates import candidates_pay
 from gazetteer.sae.kernels.compiled import compiled_or_plain
@@ -201,9 +202,14 @@ def read_snapshot(path: Path) -> TrainingSnapshot:
     """Read a training state; raises InputError when it is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
-            state = json.loads(file.metadata()["state"])
+            state = json_object(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return TrainingSnapshot(**state, tensors=tensors)
+            snapshot = TrainingSnapshot(**state, tensors=tensors)
+        sound = isinstance(snapshot.identity, dict) and isinstance(snapshot.step, int)
+        sound = sound and isinstance(snapshot.mse_scale, int | float) and isinstance(snapshot.history, list)
+        if not sound or not all(isinstance(row, dict) for row in snapshot.history):
+            raise ValueError("what it holds is of other kinds")
+        return snapshot
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"the training state {path} is damaged; delete it to start over.") from error
 

@@ -97,7 +97,7 @@ def test_an_earlier_file_is_read_or_refused_and_put_apart_under_a_free_name(tmp_
             f"erase-{number}.svg", "evaluation.json",
         ]  # fmt: skip
     assert json.loads((tmp_path / "evaluation-1" / "evaluation.json").read_text())["number"] == 1
-    for content, said in (("{", "is damaged"), ("[]", "is not what this"), ('{"erase": 3}', "is not what this")):
+    for content, said in (("{", "is damaged"), ("[]", "is damaged"), ('{"erase": 3}', "is not what this")):
         file.write_text(content)
         with pytest.raises(InputError, match=re.escape(f"{file} {said}")):
             earlier(tmp_path)
@@ -132,3 +132,15 @@ def test_only_one_call_writes_at_a_time(tmp_path: Path) -> None:
     with joining(tmp_path), pytest.raises(BlockingIOError):
         hold(tmp_path / ".evaluation.lock", wait=False)
     hold(tmp_path / ".evaluation.lock", wait=False).release()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [[], 3, None, {"erase": []}, {"erase": {"cad": 3}}, {"attacks": {"cad": {"named": 3}}}, {"overlap": {"cad": []}},
+     {"everywhere": {"cad": 3}}, {"everywhere": "x"}, {"faithfulness_rows": [{}]}, {"faithfulness_rows": {"a": 3}},
+     {"erase": {"cad": {"concepts": [], "fraction": 1, "minus": 3}}}],
+)  # fmt: skip
+def test_an_evaluation_of_another_shape_is_refused(said: Any, tmp_path: Path) -> None:
+    (tmp_path / "evaluation.json").write_text(json.dumps(said))
+    with pytest.raises(InputError, match=r"evaluation\.json is (damaged|not what this command writes)"):
+        earlier(tmp_path)

@@ -20,6 +20,7 @@ from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.schemas import CAUSAL
 from gazetteer.labeling.atlas import AtlasSummary, write_atlas
 from gazetteer.labeling.atlas.inks import inks
+from gazetteer.labeling.atlas.sheets import write_edits, write_layouts
 from tests.support.runs.atlas_run import HOSTILE_CONCEPT, HOSTILE_PROMPT, Plan, make_run, sites
 from tests.support.runs.runs import PROVENANCE, blank
 from tests.support.servers.browser import Page, complaints, phone
@@ -134,6 +135,33 @@ def test_a_folder_that_lacks_something_gets_a_sentence(tmp_path: Path, kind: str
     with pytest.raises(InputError, match=re.escape(said)):
         write_atlas(run, tmp_path / "pages", **{kind: [folder]})
     assert not (tmp_path / "pages").exists()
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["[]", "3", "null", "{}", "[" * 100_000, '{"named": "sky", "prompt": "a", "seed": 1}',
+     '{"named": [[]], "prompt": 3, "seed": 1}'],
+)  # fmt: skip
+def test_a_layout_of_another_shape_gets_a_sentence(tmp_path: Path, said: str) -> None:
+    folder = layout_folder(tmp_path / "layout")
+    (folder / "layout.json").write_text(said)
+    with pytest.raises(InputError, match=r"layout\.json is (missing or damaged|not what gazetteer layout predict)"):
+        write_layouts([folder], tmp_path)
+
+
+EDITED = {"prompt": "a", "seed": 1, "edits": [], "files": {}}
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [{}, "", 3, [3], [EDITED | {"edits": "abc"}], [EDITED | {"files": 3}], [EDITED | {"files": {"a": 3}}],
+     [EDITED | {"files": {"a": "\0"}}]],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["weights.json", "steer.json"])
+def test_edits_of_another_shape_get_a_sentence(tmp_path: Path, name: str, pictures: Any) -> None:
+    (tmp_path / name).write_text(json.dumps({"pictures": pictures, "edits": {}}))
+    with pytest.raises(InputError, match=r"is not what gazetteer .* writes; run it again|cannot be read: "):
+        write_edits([tmp_path], tmp_path)
 
 
 def test_an_empty_steer_file_gets_a_sentence(tmp_path: Path) -> None:

@@ -171,3 +171,14 @@ def test_another_plan_or_a_damaged_state_is_refused(tmp_path: Path):
     run(tmp_path / "done")
     with pytest.raises(InputError, match="belongs to another training run"):
         finished_stream(replace(PLAN, digest="others"), tmp_path / "done")
+
+
+@pytest.mark.parametrize("said", ["[]", "3", "null", "{}", "[" * 100_000, '{"plan": 3}', '{"plan": {"config": 3}}'])
+def test_a_state_of_another_shape_is_said(tmp_path: Path, said: str):
+    folder = tmp_path / "_stream" / UP.slug
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text(said)
+    with pytest.raises(
+        InputError, match=r"is damaged; delete it to start over|does not say any more how it was trained"
+    ):
+        StreamTrainer(PLAN, tmp_path)
