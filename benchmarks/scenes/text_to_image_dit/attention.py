@@ -7,7 +7,6 @@ its key, takes the part of them all in each softmax. Of the 352 tokens of a pict
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -22,11 +21,12 @@ class JointAttention:
     On a CPU they beat the fused attention's backward pass at this size.
 
     Attributes:
-        empty: places that what follows the words of the prompt stands for, however many they are.
+        empty: places that what follows the words of the prompt stands for, however many they are; a tensor [], so that
+            another number of them is no other program to a compiler.
     """
 
     def __init__(self, empty: int) -> None:
-        self.empty = empty
+        self.empty = torch.tensor(float(empty))
 
     def __call__(
         self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, attention_mask: None = None
@@ -43,10 +43,8 @@ class JointAttention:
         key = torch.cat([attn.norm_k(key[:, :, :cells]), attn.norm_added_k(key[:, :, cells:])], dim=2)
         scores = query * query.shape[-1] ** -0.5 @ key.transpose(2, 3)
         extra = encoder_hidden_states.shape[1] - MAX_LENGTH
-        if extra != self.empty:
-            weight = scores.new_zeros(scores.shape[-1])
-            weight[-extra:] = math.log(self.empty / extra)
-            scores = scores + weight
+        weight = (self.empty / extra).log().to(scores).expand(extra)
+        scores = scores + torch.cat([scores.new_zeros(scores.shape[-1] - extra), weight])
         with torch.autocast(scores.device.type, enabled=False):  # which would work out the softmax in float32
             mixed = scores.softmax(dim=-1) @ value.to(scores.dtype)
         mixed = mixed.transpose(1, 2).flatten(2)

@@ -122,17 +122,18 @@ def flow_loss(training: Training, rows: Tensor, sigma: Tensor, empty: Tensor) ->
 
 def random_loss(training: Training, batch: int, empty: Tensor) -> Tensor:
     """The loss of random rows and σ, and of text with 1 to 256 empty places, whatever `max_sequence_length` says."""
-    training.attention.empty = round(NO_T5 ** float(torch.rand(())))
+    training.attention.empty.fill_(round(NO_T5 ** float(torch.rand(()))))
     first = min(HELD_OUT, training.files.ready // 2)
     rows = torch.randint(first, training.files.ready, (batch,))
     sigma = torch.sigmoid(LOGIT_MEAN + torch.special.ndtri(spread(batch).clamp(min=2**-24)))
     return flow_loss(training, rows, sigma, empty)
 
 
+@torch.compiler.set_stance("force_eager")
 @torch.no_grad()
 def held_out_loss(training: Training, empty: Tensor) -> float:
     """The loss of the averaged weights on scenes that are not trained on, always with the same noise."""
-    training.attention.empty = NO_T5
+    training.attention.empty.fill_(NO_T5)
     count = min(HELD_OUT, training.files.ready // 2)
     training.average.swap()
     with torch.random.fork_rng(devices=[]):
@@ -144,10 +145,11 @@ def held_out_loss(training: Training, empty: Tensor) -> float:
     return sum(losses) / count
 
 
+@torch.compiler.set_stance("force_eager")
 def draw_sheet(training: Training, vae: Any, path: Path, views: Sequence[str], count: int = 16) -> None:
     """Sample fixed unseen prompts with the averaged weights; leaves the random state alone."""
     training.average.swap()
-    training.attention.empty = NO_T5
+    training.attention.empty.fill_(NO_T5)
     pipeline = assemble(vae, training.encoders, training.tokenizer, training.transformer)
     side = vae.config.sample_size
     result = pipeline(
@@ -206,6 +208,9 @@ def work(options: argparse.Namespace) -> None:
     vae = AutoencoderKL.from_pretrained(options.vae, torch_dtype=torch.float32).eval().to(options.device)
     training = prepare(options.latents, Budget(options.minutes, options.steps), options.seed, options.device)
     training.checkpoint(options.out / "checkpoint.pt").start(options.resume)
+    if options.compile:
+        for block in training.transformer.transformer_blocks:
+            block.compile(dynamic=False)
     if rank() > 0:
         torch.manual_seed(options.seed + workers() * training.budget.step + rank())
     train(training, options, vae)
@@ -230,6 +235,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
+    parser.add_argument("--compile", action="store_true", help="compile the blocks (needs a C++ compiler)")
     parser.add_argument(
         "--resume", action="store_true", help="from the checkpoint in --out, exactly with one worker, or its averages"
     )
