@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.sae.formats import keys
 from gazetteer.sae.formats.format import Format, described, hook_block, pair
 from gazetteer.sae.formats.parts import Folded, at_most, expect_none, gated, jumping
 from gazetteer.sae.formats.restricted import read_json, state_dict, unpickled
@@ -88,4 +89,11 @@ def _with_threshold(parts: Folded, stored: Mapping[str, Tensor], config: Mapping
     return replace(parts, threshold=threshold.expand(len(parts.encoder)))
 
 
-DICTIONARY_LEARNING = Format("dictionary_learning", pair("config.json", "ae.pt"), _stated, _parts, ("config.json",))
+DICTIONARY_LEARNING = Format(
+    "dictionary_learning",
+    pair("config.json", "ae.pt"),
+    _stated,
+    _parts,
+    ("config.json",),
+    keys=keys.DICTIONARY_LEARNING,
+)

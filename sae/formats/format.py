@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import STREAMS
+from gazetteer.data.core.sites import SIGNALS, STREAMS
+from gazetteer.sae.formats.keys import Keys, understood
 from gazetteer.sae.formats.parts import Folded
 
 OF_UNET = "unet."
@@ -36,7 +37,8 @@ class Format:
         find: the file of the weights, of a folder or file in this format; None for anything else.
         stated: what it says of itself, given the weights' file: `described`.
         parts: its tensors, given the weights' file and what `stated` gave.
-        beside: the names of what it reads in the folder of the weights, as far as it is there.
+        beside: the names of what it reads in the folder of the weights, as far as it is there; what it states first.
+        keys: that are known of what it states (`gazetteer.sae.formats.keys`); of none, nothing is asked.
         revision: of the weights' file, what marks that its tensors are read otherwise than they once were here; empty
             where they are read as ever. A run that was begun before does not go on with it.
     """
@@ -46,6 +48,7 @@ class Format:
     stated: ReadConfig
     parts: ReadParts
     beside: tuple[str, ...] = ()
+    keys: Keys = field(default_factory=dict)
     revision: Callable[[Path], str] = lambda _: ""
 
     def files(self, place: Path) -> list[Path]:
@@ -57,11 +60,14 @@ class Format:
         """``d``, ``n``, ``k``, options of the formula and ``layout``; what it said itself under ``original``.
 
         Raises:
-            InputError: it is broken, or states something that cannot be computed here.
+            InputError: it is broken, or states something that cannot be computed here or that is not understood.
         """
         weights = self._weights(place)
+        file = weights.with_name(self.beside[0]) if self.beside else weights
         with self._understood(weights):
             stated = self.stated(weights)
+            understood(stated["original"], self.keys, file, self.name)
+        _expect_input(stated, file)
         config = {"layout": self.name, "normalisation": "none", "site": None, "metrics": None, **stated}
         if not all(type(config[name]) is int for name in ("d", "n", "k")):
             raise InputError(f"{place} must give the width, the number of features and k as whole numbers.")
@@ -114,13 +120,30 @@ def described(d: Any, n: Any, k: Any, original: Any, signal: str | None = None, 
 
     Args:
         d, n, k: width, features, and features a vector uses at most.
-        original: what the file says itself; where ``stream`` is among it, so is it among what is given.
+        original: what the file says itself; where ``stream`` or ``block`` is among it, so is it among what is given.
         signal: what of a block it reads, where that is known and the file has no ``signal`` of its own.
         more: options of `SAEConfig`, and what else is worth keeping.
     """
     stated = original if isinstance(original, dict) else {}
-    stream = {"stream": stated["stream"]} if stated.get("stream") in STREAMS else {}
-    return {"d": d, "n": n, "k": k, "signal": stated.get("signal") or signal, **stream, **more, "original": original}
+    stream = {"stream": stated["stream"]} if stated.get("stream") is not None else {}
+    heard = {"signal": stated.get("signal") or signal, "block": more.get("block") or stated.get("block"), **stream}
+    return {"d": d, "n": n, "k": k, **more, **heard, "original": original}
+
+
+def _expect_input(stated: Mapping[str, Any], file: Path) -> None:
+    """InputError where what `described` gave of the block, stream and signal is nothing that there is."""
+    for key, accepted in (("signal", SIGNALS), ("stream", STREAMS)):
+        if stated.get(key) not in (None, *accepted):
+            raise InputError(f"{file}: {key} is {stated[key]!r}; accepted: {', '.join(accepted)}.")
+    original = stated["original"] if isinstance(stated["original"], dict) else {}
+    said, block = original.get("block"), stated["block"]
+    if said is not None and not (isinstance(said, str) and _BLOCK.fullmatch(said)):
+        raise InputError(
+            f"{file}: block is {said!r}; accepted: the path of a block in diffusers, as mid_block.attentions.0 or "
+            "transformer_blocks.1."
+        )
+    if said not in (None, block):
+        raise InputError(f"{file} says that its block is {said}, and its folder or hook says {block}.")
 
 
 def hook_block(name: Any) -> str | None:

@@ -137,10 +137,10 @@ def switched(stated: Mapping[str, Any], key: str, path: object, default: bool = 
     return bool(value)
 
 
-def expect_none(unsupported: list[str], path: object) -> None:
-    """InputError where a file asks for what cannot be computed here."""
+FORMULAS = "TopK, BatchTopK, ReLU, JumpReLU and gated autoencoders"
+
+
+def expect_none(unsupported: list[str], path: object, accepted: str = FORMULAS) -> None:
+    """InputError, with what is accepted instead, where a file asks for what cannot be computed here."""
     if unsupported:
-        raise InputError(
-            f"{path} asks for {', '.join(unsupported)}; accepted are TopK, BatchTopK, ReLU, JumpReLU and gated "
-            "autoencoders."
-        )
+        raise InputError(f"{path} asks for {', '.join(unsupported)}; accepted are {accepted}.")

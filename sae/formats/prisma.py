@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gazetteer.sae.formats import keys
 from gazetteer.sae.formats.format import Format, described
 from gazetteer.sae.formats.parts import Folded, at_most, expect_none, gated, switched
 from gazetteer.sae.formats.restricted import read_json, state_dict, unpickled
@@ -51,8 +52,9 @@ def _stated(weights: Path) -> dict[str, Any]:
     unsupported += [f"activation_fn_kwargs={key}" for key in sorted(set(options) - {"k"})]
     # That project's class takes a layer norm where a file says nothing.
     normalise = stated.get("normalize_activations", "layer_norm") or "none"
-    unsupported += [] if normalise in ("none", *NORMALISED) else [f"normalize_activations={normalise}"]
     expect_none(unsupported, path)
+    if normalise not in ("none", *NORMALISED):
+        expect_none([f"normalize_activations={normalise}"], path, ", ".join(("none", *NORMALISED)))
     d, n = stated.get("d_in"), stated.get("d_sae")
     if n is None and isinstance(d, int) and isinstance(stated.get("expansion_factor"), int):
         n = d * stated["expansion_factor"]
@@ -75,4 +77,4 @@ def _parts(weights: Path, config: Mapping[str, Any]) -> Folded:
     return parts
 
 
-PRISMA = Format("prisma", _find, _stated, _parts, ("config.json",))
+PRISMA = Format("prisma", _find, _stated, _parts, ("config.json",), keys=keys.PRISMA)

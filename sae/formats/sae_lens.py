@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.sae.formats import keys
 from gazetteer.sae.formats.format import Format, described, hook_block, pair
 from gazetteer.sae.formats.parts import Folded, at_most, expect_none, gated, jumping, switched
 from gazetteer.sae.formats.restricted import read_json, read_safetensors
@@ -38,12 +39,13 @@ def _stated(weights: Path) -> dict[str, Any]:
     architecture = "topk" if old == "topk" else str(stated.get("architecture") or "standard")
     unsupported = [] if architecture in FORMULA else [f"architecture={architecture}"]
     unsupported += [] if old in (None, "relu", "topk") else [f"activation_fn={old}"]
-    normalise = stated.get("normalize_activations") or "none"
-    if normalise not in ("none", SCALED, *NORMALISED):
-        unsupported.append(f"normalize_activations={normalise}")
-    if stated.get("reshape_activations", "none") not in ("none", None):
-        unsupported.append(f"reshape_activations={stated['reshape_activations']}")
     expect_none(unsupported, path)
+    normalise = stated.get("normalize_activations") or "none"
+    normalisations = ("none", SCALED, *NORMALISED)
+    if normalise not in normalisations:
+        expect_none([f"normalize_activations={normalise}"], path, ", ".join(normalisations))
+    if stated.get("reshape_activations", "none") not in ("none", None):
+        expect_none([f"reshape_activations={stated['reshape_activations']}"], path, "none")
     for key in ("apply_b_dec_to_input", "rescale_acts_by_decoder_norm"):
         switched(stated, key, path)
     n, formula = stated.get("d_sae"), FORMULA[architecture]
@@ -130,4 +132,6 @@ def _activation_scale(folder: Path, stated: Mapping[str, Any]) -> float:
     return float(factor)
 
 
-SAE_LENS = Format("sae-lens", pair("cfg.json", "sae_weights.safetensors"), _stated, _parts, ("cfg.json", SCALER))
+SAE_LENS = Format(
+    "sae-lens", pair("cfg.json", "sae_weights.safetensors"), _stated, _parts, ("cfg.json", SCALER), keys=keys.SAE_LENS
+)

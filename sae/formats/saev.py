@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.sae.formats import keys
 from gazetteer.sae.formats.format import Format, described
 from gazetteer.sae.formats.parts import Folded, at_most, expect_none
 from gazetteer.sae.formats.restricted import state_dict, unpickled
@@ -106,4 +107,4 @@ def _parts(path: Path, config: Mapping[str, Any]) -> Folded:
     return parts
 
 
-SAEV = Format("saev", _find, _stated, _parts, revision=_revision)
+SAEV = Format("saev", _find, _stated, _parts, keys=keys.SAEV, revision=_revision)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gazetteer.sae.formats import keys
 from gazetteer.sae.formats.format import Format, described, hook_block, pair
 from gazetteer.sae.formats.parts import Folded, expect_none, switched
 from gazetteer.sae.formats.restricted import read_json, read_safetensors
@@ -55,4 +56,4 @@ def _parts(weights: Path, config: Mapping[str, Any]) -> Folded:
     return parts.of_transcoder()
 
 
-SPARSIFY = Format("sparsify", pair("cfg.json", "sae.safetensors"), _stated, _parts, ("cfg.json",))
+SPARSIFY = Format("sparsify", pair("cfg.json", "sae.safetensors"), _stated, _parts, ("cfg.json",), keys=keys.SPARSIFY)

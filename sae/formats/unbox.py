@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gazetteer.sae.formats import keys
 from gazetteer.sae.formats.format import Format, described, hook_block, pair
 from gazetteer.sae.formats.parts import Folded
 from gazetteer.sae.formats.restricted import read_json, state_dict, unpickled
@@ -46,4 +47,4 @@ def _parts(weights: Path, _: Mapping[str, Any]) -> Folded:
 COUNTERS = ("stats_last_nonzero", "latents_activation_frequency", "latents_mean_square")
 """What its training, and the code that it comes from, count."""
 
-UNBOX = Format("sdxl-unbox", pair("config.json", "state_dict.pth"), _stated, _parts, ("config.json",))
+UNBOX = Format("sdxl-unbox", pair("config.json", "state_dict.pth"), _stated, _parts, ("config.json",), keys=keys.UNBOX)

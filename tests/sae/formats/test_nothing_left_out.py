@@ -83,7 +83,11 @@ def test_sae_lens_from_before_it_named_architectures_is_its_standard_one(tmp_pat
     [
         (write_lens, {"architecture": "standard", "activation_fn": "tanh-relu"}, "asks for activation_fn=tanh-relu"),
         (write_lens, {"architecture": "abstopk"}, "asks for architecture=abstopk"),
-        (write_lens, {"normalize_activations": "covariance_whitening"}, "asks for normalize_activations=covariance"),
+        (
+            write_lens,
+            {"normalize_activations": "whitening"},
+            "=whitening; accepted are none, expected_average_only_in, l",
+        ),
         (write_lens, {"k": "3"}, "k as whole numbers"),
         (write_sparsify, {"signed": True}, "asks for signed"),
         (write_sparsify, {"activation": "groupmax"}, "asks for activation=groupmax"),

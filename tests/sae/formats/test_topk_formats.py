@@ -205,7 +205,6 @@ def test_sae_lens_before_version_six(tmp_path: Path):
         (write_sparsify, {"skip_connection": True}, "skip_connection without transcode"),
         (write_sparsify, {"activation": "groupmax"}, "activation=groupmax"),
         (write_lens, {"architecture": "temporal"}, "architecture=temporal"),
-        (write_lens, {"normalize_activations": "covariance_whitening"}, "normalize_activations=covariance_whitening"),
     ],
 )
 def test_other_formulas_are_refused_by_name(tmp_path: Path, write, changes: dict, named: str):
