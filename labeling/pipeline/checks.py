@@ -19,7 +19,7 @@ from gazetteer.labeling.pipeline.given_names import require_names
 from gazetteer.labeling.segment.finder import NO_SEGMENTER
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.checkpoint import check_weights, expect_site
-from gazetteer.sae.model.sources import SaeSource, configs, places, require_used
+from gazetteer.sae.model.sources import SaeSource, configs, places, require_used, told_signals
 
 
 def check_inputs(config: StageConfig, here: bool = True) -> None:
@@ -99,9 +99,9 @@ def check_saes(saes: SaeSource, sites: Sequence[Site], signal: str = "") -> dict
         InputError: a pattern that matches no site, a site without an autoencoder, or one that belongs elsewhere.
     """
     require_used(saes, sites)
-    shapes, where = configs(saes, sites), places(saes, sites)
+    shapes, where, told = configs(saes, sites), places(saes, sites), told_signals(saes, sites, signal)
     for site, shape in shapes.items():
-        expect_site(shape, site, where[site], signal, mapped=isinstance(saes, Mapping))
+        expect_site(shape, site, where[site], told[site], mapped=isinstance(saes, Mapping))
     return shapes
 
 

@@ -12,7 +12,15 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.files import CONFIG, read_folder
-from gazetteer.sae.model.sources import SaeSource, at_its_block, places, require_finished, unfinished_sites
+from gazetteer.sae.model.sources import (
+    SaeSource,
+    at_its_block,
+    configs,
+    places,
+    require_finished,
+    told_signals,
+    unfinished_sites,
+)
 
 
 def load_pretrained(
@@ -66,7 +74,8 @@ def load_site_saes(
 
     Args:
         saes: a folder with one folder a site (`Site.slug`), or patterns of sites with what serves them.
-        signal: what those that do not say it read of a block: ``update`` (output minus input), ``output`` or ``input``.
+        signal: what those that do not say it read of a block: ``update`` (output minus input), ``output`` or ``input``;
+            a pattern of `saes` that names a signal says it for its own sites (`told_signals`).
 
     Raises:
         InputError: some are missing (all named), or one is broken, or says that it belongs to something else
@@ -74,13 +83,14 @@ def load_site_saes(
     """
     wanted = sorted(set(sites))
     require_finished(saes, wanted)
+    told = told_signals(saes, wanted, signal)
     loaded: dict[Path | str, tuple[SparseAutoencoder, dict[str, Any]]] = {}
     by_site: dict[Site, SparseAutoencoder] = {}
     for site, place in places(saes, wanted).items():
         if place not in loaded:
             loaded[place] = load_pretrained(place, device, dtype)
         sae, config = loaded[place]
-        expect_site(config, site, place, signal, mapped=isinstance(saes, Mapping))
+        expect_site(config, site, place, told[site], mapped=isinstance(saes, Mapping))
         sae.signal = site.signal
         by_site[site] = sae
     return by_site
@@ -105,6 +115,39 @@ def check_weights(saes: SaeSource, sites: Iterable[Site], fetch: bool = True) ->
     for place in dict.fromkeys(read):
         read_folder(place)
     return len(read)
+
+
+def other_model(saes: SaeSource, sites: Iterable[Site], path: str, digest: str) -> str:
+    """One sentence where autoencoders say that they were trained on another model than they are to listen to.
+
+    What says nothing of its model, and a hub's name beside the digest of files, cannot be compared.
+
+    Args:
+        path: of the model.
+        digest: of its files, or its name where it is a hub's (`gazetteer.data.core.digests.digest_path`).
+
+    Returns:
+        the sentence; empty where there is nothing to say.
+    """
+    wanted = sorted(set(sites))
+    where, others = places(saes, wanted), dict[str, list[Path | str]]()
+    for site, config in configs(saes, wanted).items():
+        stated = config.get("model_digest")
+        if isinstance(stated, str) and stated and stated != digest and _hashed(stated) == _hashed(digest):
+            others.setdefault(stated, []).append(where[site])
+    if not others:
+        return ""
+    count, stated = sum(map(len, others.values())), next(iter(others))
+    here = f"{path} ({digest[:19]}…)" if _hashed(digest) else path
+    return (
+        f"the SAEs of {count} of {len(wanted)} sites say that they were trained on another model than {here}, the one "
+        f"that is labelled: {others[stated][0]} on {stated[:19] + '…' if _hashed(stated) else stated}. Of an edited "
+        "copy of that model this is as it should be; of any other their features mean something else"
+    )
+
+
+def _hashed(digest: str) -> bool:
+    return digest.startswith("sha256:")
 
 
 def expect_site(
@@ -138,7 +181,8 @@ def expect_site(
         raise InputError(
             f"The SAE in {place} does not say what it reads, and {site.slug} gives a block's {gives}. Some published "
             "ones read updates and others (SAeUron, SAEmnesia) outputs, and with the wrong one every feature would be "
-            f"wrong; if this one was trained on the {site.signal}, say so with sae_check.signal={site.signal}."
+            f"wrong; if this one was trained on the {site.signal}, say so with sae_check.signal={site.signal}; where "
+            f'others read something else, by its pattern: saes={{"*-{site.signal}": "{place}"}}.'
         )
     if stated != site.signal:
         raise InputError(

@@ -20,7 +20,9 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import TextOrNames
 from gazetteer.data.core.sites import BRANCHES, SIGNALS, STREAMS, Site
 
-SaeSetting: TypeAlias = Annotated[str | dict[str, str], TextOrNames("a folder, or a mapping of patterns of sites")]
+SaeSetting: TypeAlias = Annotated[
+    str | dict[str, str], TextOrNames("a folder, or a mapping of at least one pattern of sites")
+]
 """The key ``saes`` of a configuration: a folder of sites, or patterns with what serves their sites."""
 
 ANY = "*"

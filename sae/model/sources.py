@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import SIGNALS, STREAMS, Site
+from gazetteer.data.core.sites import Site
 from gazetteer.sae.formats.registry import recognise
 from gazetteer.sae.model.files import CONFIG, read_config
 from gazetteer.sae.model.hub import is_hub_id, local_folder
-from gazetteer.sae.model.patterns import chosen
+from gazetteer.sae.model.patterns import ANY, SitePattern, chosen
 
 SaeSource: TypeAlias = str | Path | Mapping[str, str]
 """A folder with one folder a site (`Site.slug`), or patterns of sites (`SitePattern`) with what serves them: an
@@ -81,11 +81,38 @@ def yet_to_be_made(saes: SaeSource, sites: Iterable[Site]) -> bool:
     return len(unfinished_sites(saes, wanted)) == len(wanted)
 
 
-def at_its_block(place: Path | str, block: str, stream: str = STREAMS[0], signal: str = SIGNALS[0]) -> str:
-    """How an autoencoder that names its block, and what it hears there, is given to the sites of that block."""
-    heard = (("streams", stream, STREAMS[0]), ("signals", signal, SIGNALS[0]))
-    more = "".join(f" 'generation.{key}=[{own}]'" for key, own, usual in heard if own != usual)
+def at_its_block(place: Path | str, block: str, stream: str | None, signal: str | None) -> str:
+    """How an autoencoder that names its block, and what it hears there, is given to the sites of that block.
+
+    The usual stream and signal are named too: the configuration may have set others. None: it does not say.
+    """
+    heard = (("streams", stream), ("signals", signal))
+    more = "".join(f" 'generation.{key}=[{own}]'" for key, own in heard if own)
     return f"--set 'saes={{\"{block}\": \"{place}\"}}' 'generation.blocks=[{block}]'{more}"
+
+
+def told_signals(saes: SaeSource, sites: Iterable[Site], signal: str = "") -> dict[Site, str]:
+    """What their user says that the autoencoders of the sites read, for those that do not say it themselves.
+
+    Of a mapping, the signal that the pattern names which serves a site; else `signal` (``sae_check.signal``).
+
+    Raises:
+        InputError: patterns give one autoencoder to sites of two signals.
+    """
+    wanted = sorted(set(sites))
+    if not isinstance(saes, Mapping):
+        return dict.fromkeys(wanted, signal)
+    where, told, named = places(saes, wanted), dict.fromkeys(wanted, signal), dict[Path | str, str]()
+    for site, pattern in chosen(saes, wanted)[0].items():
+        if (own := SitePattern.of(pattern).signal) == ANY:
+            continue
+        told[site] = own
+        if named.setdefault(where[site], own) != own:
+            raise InputError(
+                f"saes: the patterns give {where[site]} to sites of the {named[where[site]]} and of the {own}, and an "
+                "SAE reads one of them."
+            )
+    return told
 
 
 def require_finished(saes: SaeSource, sites: Iterable[Site]) -> None:
@@ -108,23 +135,19 @@ def require_used(saes: SaeSource, sites: Iterable[Site]) -> None:
 
 
 def _help(root: str | Path, wanted: list[Site]) -> str:
-    missing, inside = unfinished_sites(root, wanted), Path(root) / "saes"
-    path, first = Path(root), wanted[0].slug
+    missing, path, first = unfinished_sites(root, wanted), Path(root), wanted[0].slug
     if path.is_file() or (path.is_dir() and holds_sae(path)):
         config = read_config(path) if holds_sae(path) else {}
         own = config.get("site")
         said = own if isinstance(own, Mapping) else config
-        block, stream = said.get("block"), said.get("stream") or STREAMS[0]
-        signal = said.get("signal") or config.get("signal") or SIGNALS[0]
+        block, stream, signal = said.get("block"), said.get("stream"), said.get("signal") or config.get("signal")
         help = (
             f"it is an SAE itself, of {block}; for the sites of that block: {at_its_block(root, block, stream, signal)}"
             if block
             else f'it is an SAE itself; for every site: --set \'saes={{"*": "{root}"}}\', or a pattern of sites for *'
         )
-    elif path.is_dir() and not unfinished_sites(inside, wanted):
-        help = f"they are in {inside}: set saes to that folder"
-    elif _bare(path):
-        help = f"it holds weights, but no {CONFIG} that says what they are"
+    elif held := _held(path, wanted):
+        help = held
     elif not path.exists():
         help = (
             "there is no such folder; gazetteer sae train --out FOLDER makes one, FOLDER/saes, and one SAE of the hub "
@@ -144,14 +167,23 @@ def _looked_for(saes: Mapping[str, str], wanted: list[Site]) -> str:
     if unmatched:
         return f"{count} (its patterns are {', '.join(map(repr, saes))}, of which none matches {unmatched[0].slug})"
     place = Path(where[lacking[0]])
-    if _bare(place.parent):
-        return f"{count} ({place.parent} holds weights, but no {CONFIG} that says what they are)"
-    return f"{count} (looked for {place})"
+    held = _held(place.parent, [site for site in lacking if where[site] == place.parent / site.slug])
+    return f"{count} (looked for {place}{held and f'; of {place.parent}: {held}'})"
 
 
-def _bare(folder: Path) -> bool:
-    """Whether a folder holds weights of which nothing is known."""
-    return not holds_sae(folder) and any(folder.glob("*.safetensors"))
+def _held(folder: Path, wanted: list[Site]) -> str:
+    """What a folder holds that is neither an autoencoder nor has one of these sites; empty where that is not known."""
+    if not wanted or not folder.is_dir():
+        return ""
+    inside = folder / "saes"
+    if not unfinished_sites(inside, wanted):
+        return f"they are in {inside}: set saes to that folder"
+    if any(folder.glob("*.safetensors")):
+        return f"it holds weights, but no {CONFIG} that says what they are"
+    files = sorted(path.name for path in folder.iterdir() if path.suffix in (".pt", ".pth") and recognise(path))
+    if not files:
+        return ""
+    return f"it holds files that are an SAE each ({', '.join(files[:3])}{' …' * (len(files) > 3)}): name one of them"
 
 
 def configs(saes: SaeSource, sites: Iterable[Site]) -> dict[Site, dict[str, Any]]:

@@ -157,7 +157,7 @@ def test_saes_are_a_folder_or_a_mapping(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"saes\[\*\] on .* is not what this run was started with"):
         require_unchanged(found)
     for wrong in ("[]", "{}", "3", '{"*": 3}', '{"*": [a]}'):
-        with pytest.raises(InputError, match=r"^saes is .*; accepted: a folder, or a mapping of patterns of sites"):
+        with pytest.raises(InputError, match=r"^saes is .*; accepted: a folder, or a mapping of at least one pattern"):
             load_config(tmp_path / "run.yaml", [f"saes={wrong}"])
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.sae.model.checkpoint import load_site_saes
+from gazetteer.sae.model.checkpoint import load_site_saes, other_model
 from gazetteer.sae.model.patterns import SitePattern, chosen
 from gazetteer.sae.model.sources import configs, places, require_used, unfinished_sites
+from tests.sae.formats.test_diffract import write as write_diffract
 from tests.sae.model.test_autoencoder import random_sae
 
 MID, UP = "mid_block.attentions.0", "up_blocks.1.attentions.0"
@@ -124,6 +125,57 @@ def test_advice_names_stream_and_signal(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=re.escape("'generation.streams=[text]' 'generation.signals=[output]'")):
             load_site_saes(saes, SITES)
     assert len(load_site_saes({"transformer_blocks.1": str(tmp_path)}, [own])) == 1, "as advised"
+
+
+def test_advice_names_the_usual_stream_and_signal_where_others_are_set(tmp_path: Path) -> None:
+    own = Site("transformer_blocks.0", "cond", 0.5)
+    random_sae(6, 12, 3).save_pretrained(tmp_path, {"site": own})
+    for saes in ({"*": str(tmp_path)}, tmp_path):
+        with pytest.raises(InputError, match=re.escape("'generation.streams=[image]' 'generation.signals=[update]'")):
+            load_site_saes(saes, [Site("transformer_blocks.0", "cond", 0.5, "text", "output")])
+
+
+def test_a_pattern_may_say_what_an_autoencoder_reads(tmp_path: Path) -> None:
+    for name in ("update", "output"):
+        random_sae(6, 12, 3).save_pretrained(tmp_path / name, {"signal": ""})
+    wanted = [Site(MID, "cond", 0.5, signal=name) for name in ("update", "output")]
+    saes = {f"*-{name}": str(tmp_path / name) for name in ("update", "output")}
+    loaded = load_site_saes(saes, wanted)
+    assert [loaded[site].signal for site in wanted] == ["update", "output"]
+    assert load_site_saes(saes, wanted, signal="input").keys() == loaded.keys(), "a pattern says more"
+    one = str(tmp_path / "update")
+    with pytest.raises(InputError, match=r"does not say what it reads.*" + re.escape(f'"*-output": "{one}"')):
+        load_site_saes({"*": one}, wanted)
+    with pytest.raises(InputError, match="to sites of the output and of the update, and an SAE reads one of them"):
+        load_site_saes({"*-output": one, "*-update": one}, wanted)
+
+
+def test_where_they_are_instead_is_said_of_mappings_too(tmp_path: Path) -> None:
+    for site in SITES:
+        random_sae(6, 12, 3).save_pretrained(tmp_path / "work" / "saes" / site.slug, {"site": site})
+    (tmp_path / "files").mkdir()
+    for name in ("sae_img_6.pt", "sae_img_12.pt"):
+        write_diffract(tmp_path / "files" / name)
+    for name, said in (
+        ("work", rf"they are in {tmp_path}/work/saes: set saes to that folder"),
+        ("files", r"it holds files that are an SAE each \(sae_img_12\.pt, sae_img_6\.pt\): name one of them"),
+    ):
+        for saes in (str(tmp_path / name), {"*": str(tmp_path / name)}):
+            with pytest.raises(InputError, match=said):
+                configs(saes, SITES)
+
+
+def test_a_model_that_is_not_the_one_that_is_labelled_is_said_once(tmp_path: Path) -> None:
+    """Of files by their digests, of a hub's models by their names; where one is the other's nobody can tell."""
+    there, here = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+    for site, digest in zip(SITES, (there, there, here, None, "", "org/other", "org/model", there), strict=True):
+        random_sae(6, 12, 3).save_pretrained(tmp_path / site.slug, {"site": site, "model_digest": digest})
+    said = other_model(tmp_path, SITES, "models/mine", here)
+    assert "the SAEs of 3 of 8 sites" in said and f"{tmp_path / SITES[0].slug} on {there[:19]}…" in said
+    assert f"another model than models/mine ({here[:19]}…)" in said
+    said = other_model(tmp_path, SITES, "org/model", "org/model")
+    assert "1 of 8 sites" in said and f"{tmp_path / SITES[5].slug} on org/other." in said
+    assert not other_model(tmp_path, SITES[2:5], "models/mine", here)
 
 
 def test_weights_alone_files_and_nothing_are_told_apart(tmp_path: Path) -> None:
