@@ -12,7 +12,7 @@ from gazetteer.data.core.sites import BRANCHES, Port
 from gazetteer.diffusion.capture import attention_blocks, updates
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.config.stated import Stated, understood
-from gazetteer.diffusion.config.suitable import check_pipeline, check_scheduler
+from gazetteer.diffusion.config.suitable import check_batches, check_pipeline, check_scheduler
 from gazetteer.diffusion.denoisers.adapter import Adapter
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of_index
 from gazetteer.diffusion.denoisers.sizes import latent_size, text_width
@@ -132,13 +132,14 @@ def check_model(config: ModelConfig, generation: GenerationConfig) -> dict[str, 
 
     Raises:
         InputError: as `blocks_of`; a path that is no block, or one that writes no update; a size the model cannot
-            draw, a branch it does not run, or a sampler that does not fit or cannot take so many steps.
+            draw, a branch it does not run, words in batches, or a sampler that does not fit or takes fewer steps.
     """
     import diffusers
 
     whole = skeleton(config, generation)
     adapter = whole.adapter
     check_scheduler(config.scheduler, whole.index, adapter)
+    check_batches(adapter, generation)
     with loading(config):
         kind = (
             diffusers.DDIMScheduler if config.scheduler == "ddim" else getattr(diffusers, whole.index["scheduler"][1])

@@ -46,14 +46,21 @@ class Action:
         return scales / scales.max()
 
 
-def changes_of(x: Tensor, grid: tuple[int, int], actions: Sequence[Action]) -> dict[str, Tensor]:
-    """The change [images, cells, d] of each kind of branch, from the updates x of one half."""
-    read = {
+def changes_of(
+    x: Tensor, grid: tuple[int, int], actions: Sequence[Action], read: Tensor | None = None
+) -> dict[str, Tensor]:
+    """The change [images, cells, d] of each kind of branch, from the updates x of one half.
+
+    read: bool [images, cells], the places that may change and whose codes count; None: all.
+    """
+    reading = {
         action.target.site: action.sae
         for action in actions
         if action.sae is not None and (action.removes or action.edit.unit in SAE_UNITS)
     }
-    codes = {site: _encode(sae, x) for site, sae in read.items()}  # each once, however many actions ask for it
+    codes = {site: _encode(sae, x) for site, sae in reading.items()}  # each once, however many actions ask for it
+    if read is not None:
+        codes = {site: Codes(z.values * read.to(z.values.device)[..., None], z.indices) for site, z in codes.items()}
     changes: dict[str, Tensor] = {}
     for action in actions:
         change = changes.setdefault(action.edit.branch, torch.zeros_like(x))
@@ -70,7 +77,7 @@ def changes_of(x: Tensor, grid: tuple[int, int], actions: Sequence[Action]) -> d
         sharing = [action for action in actions if action.sae is not None and action.target.site == site]
         for branch, removed in _removed(codes[site], grid, sharing).items():
             changes[branch] -= removed.to(x.device)
-    return changes
+    return changes if read is None else {branch: change * read[..., None] for branch, change in changes.items()}
 
 
 def _amount(unit: str, x: Tensor, codes: Codes | None, rows: Sequence[int]) -> Tensor:

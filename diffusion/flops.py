@@ -18,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.inputs.model_files import why_not_loaded
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.config.suitable import check_scheduler
+from gazetteer.diffusion.config.stated import built
+from gazetteer.diffusion.config.suitable import check_batches, check_scheduler
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of_index
 from gazetteer.diffusion.denoisers.sizes import text_width
 from gazetteer.diffusion.load import ModelConfig, check_path
@@ -108,6 +109,7 @@ def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0)
         return grid[0], grid[1], channels
 
     def check(generation: GenerationConfig) -> None:
+        check_batches(adapter, generation)
         adapter.check_guidance(network.config, index, generation)
         for port in dict.fromkeys(site.port for site in generation.sites):
             adapter.check(network, port)

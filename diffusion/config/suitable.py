@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import TEXT
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.denoisers.adapter import Adapter
 from gazetteer.diffusion.schedule import samples_flows, states_betas
@@ -91,6 +92,15 @@ def check_pipeline(
         check_unet(network, vae)
     if generation is not None:
         adapter.check_guidance(network, {"_class_name": name, **index}, generation)
+
+
+def check_batches(adapter: Adapter, generation: GenerationConfig) -> None:
+    """Raise InputError where words are to be heard of batches whose prompts have text streams of several lengths."""
+    if adapter.ragged and TEXT in generation.streams and not generation.exact:
+        raise InputError(
+            f"The text stream of a {adapter.kind} is as long as its prompt, so that words are heard of one prompt a "
+            "call alone; set generation.exact=true beside generation.streams=[text]."
+        )
 
 
 def check_scheduler(scheduler: str, index: Mapping[str, Any], adapter: Adapter) -> None:

@@ -232,8 +232,8 @@ class Adapter(ABC):
         """Words that a prompt takes at most, as the pipeline is called by default; None: what its encoders read."""
         return None
 
-    def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
-        """What the places of the text stream hold of a prompt; raises InputError where that is not known."""
+    def tokens(self, pipe: Any, prompt: str, branch: str = "cond") -> PromptTokens:
+        """What the places of a branch's text stream hold of a prompt; raises InputError where that is not known."""
         raise InputError(
             f"Which words the text stream of a {self.kind} holds is not known; set generation.streams=[image]."
         )

@@ -24,7 +24,7 @@ class Flux2Adapter(Instructed, JoinedAdapter):
     networks: ClassVar[tuple[str, ...]] = ("Flux2Transformer2DModel",)
     kind = "FLUX.2 transformer"
 
-    def instructions(self, pipe: Any) -> Instructions:
+    def instructions(self, pipe: Any, branch: str = "cond") -> Instructions:
         """A conversation after the system's message, made into tokens by the tokenizer of a processor of pictures."""
         from diffusers.pipelines.flux2.pipeline_flux2 import format_input
 
@@ -108,6 +108,6 @@ class KleinAdapter(Flux2Adapter):
     pipelines = ("Flux2KleinPipeline",)
     networks = ()
 
-    def instructions(self, pipe: Any) -> Instructions:
+    def instructions(self, pipe: Any, branch: str = "cond") -> Instructions:
         """A conversation in which nobody thinks."""
         return Instructions(pipe.tokenizer, chat(pipe.tokenizer, enable_thinking=False), self.most(pipe))

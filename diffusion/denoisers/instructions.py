@@ -88,12 +88,12 @@ class Instructed:
     """For adapters of pipelines whose text stream holds a prompt and instructions around it."""
 
     @abstractmethod
-    def instructions(self, pipe: Any) -> Instructions:
-        """How its prompts are read, as the pipeline is called by default."""
+    def instructions(self, pipe: Any, branch: str = "cond") -> Instructions:
+        """How the prompts of a branch are read, as the pipeline is called by default."""
 
-    def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
+    def tokens(self, pipe: Any, prompt: str, branch: str = "cond") -> PromptTokens:
         """The prompt's, told from those of the instructions."""
-        return self.instructions(pipe).tokens(prompt)
+        return self.instructions(pipe, branch).tokens(prompt)
 
     def unread(self, pipe: Any, prompt: str) -> int:
         """The instructions take room from the prompt."""

@@ -56,7 +56,7 @@ class SD3Adapter(TransformerAdapter):
         """77 of CLIP's and 256 of T5's, which is left out at times but for its place."""
         return 77 + T5_PLACES
 
-    def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
+    def tokens(self, pipe: Any, prompt: str, branch: str = "cond") -> PromptTokens:
         """CLIP's, then T5's; both encoders of CLIP's share their places."""
         clip = tokens_of(pipe.tokenizer, prompt, pipe.tokenizer_max_length)
         if pipe.text_encoder_3 is None:
@@ -128,7 +128,7 @@ class FluxAdapter(PackedAdapter):
         """Four steps without guidance where the network is told no scale (schnell)."""
         return super().usual(network, index) if network.get("guidance_embeds") else Usual(4, 0.0)
 
-    def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
+    def tokens(self, pipe: Any, prompt: str, branch: str = "cond") -> PromptTokens:
         """T5's."""
         return tokens_of(pipe.tokenizer_2, prompt, self.most(pipe))
 
@@ -176,7 +176,7 @@ class ChromaAdapter(JoinedAdapter):
     networks = ("ChromaTransformer2DModel",)
     kind = "Chroma transformer"
 
-    def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
+    def tokens(self, pipe: Any, prompt: str, branch: str = "cond") -> PromptTokens:
         """T5's."""
         return tokens_of(pipe.tokenizer, prompt, self.most(pipe))
 
@@ -207,7 +207,7 @@ class QwenImageAdapter(Instructed, PackedAdapter):
         }
     )
 
-    def instructions(self, pipe: Any) -> Instructions:
+    def instructions(self, pipe: Any, branch: str = "cond") -> Instructions:
         """A text whose beginning the stream leaves out."""
         whole, first = pipe.prompt_template_encode.format, pipe.prompt_template_encode_start_idx
         return Instructions(pipe.tokenizer, whole, self.most(pipe), skipped=first, padded=False)

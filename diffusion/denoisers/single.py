@@ -179,9 +179,9 @@ class Lumina2Adapter(TwoCalls, Instructed, TransformerAdapter):
     ragged = True
     lists = MappingProxyType({"layers": Streams(joined="first", parts={"attn": FIRST, "feed_forward": FIRST})})
 
-    def instructions(self, pipe: Any) -> Instructions:
-        """The prompt after the system's, as far as they go."""
-        before = f"{pipe.system_prompt} <Prompt Start> "
+    def instructions(self, pipe: Any, branch: str = "cond") -> Instructions:
+        """The prompt after the system's, as far as they go; what it is guided against stands alone."""
+        before = f"{pipe.system_prompt} <Prompt Start> " if branch == "cond" else ""
         return Instructions(pipe.tokenizer, before.__add__, self.most(pipe), padded=False)
 
     def places(self, config: Mapping[str, Any]) -> tuple[int | None, int | None]:

@@ -149,7 +149,10 @@ class TransformerAdapter(Adapter):
         if stream == "image":
             return [slice(count, count + cells) for count in words]
         if len(set(words)) > 1:
-            raise InputError("Prompts of several lengths stand in one batch; set generation.exact=true to hear words.")
+            raise InputError(
+                "Prompts of several lengths stand in one batch, and words are heard of one prompt a call alone: call "
+                "the pipeline with one prompt at a time (with a configuration, set generation.exact=true)."
+            )
         return [slice(0, count) for count in words]
 
     def _own(self, path: str) -> Streams:

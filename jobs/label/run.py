@@ -35,6 +35,7 @@ from gazetteer.labeling.pipeline.config import STAGES
 from gazetteer.labeling.pipeline.given_names import notes_of
 from gazetteer.labeling.pipeline.sae_check import report
 from gazetteer.labeling.pipeline.stages import Stages
+from gazetteer.sae.model.checkpoint import other_model
 from gazetteer.sae.model.threshold import reading_notes
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,9 @@ class LabelRun:
         self.notes = reading_notes(config.saes, config.generation.sites)
         for slug, note in self.notes.items():
             print(f"the SAE of {slug}: {note}", flush=True, file=sys.stderr)
+        model = fingerprint["model.path"]
+        if note := other_model(config.saes, config.generation.sites, config.model.path, model):
+            log.warning("%s", note)
         self.tally = Tally(store, config.images, config.max_failed_fraction)
         self.explained = self.loading_said = False
         self.noted: set[str] = set()

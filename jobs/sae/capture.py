@@ -104,7 +104,7 @@ def concatenate(parts: Sequence[Captured]) -> Captured:
 
 def model_digest(config: RunConfig, model: Sequence[Source]) -> str:
     """The digest of the model as the training found it when it began; a hub's id stands for itself."""
-    return next((source.digest for source in model if source.key == "model.path"), config.model.path)
+    return next((source.digest for source in model if source.key == "model.path"), "") or config.model.path
 
 
 def cannot_lose(item: Any, lost: Lost) -> Any:

@@ -12,9 +12,10 @@ import numpy as np
 
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import TEXT, Site
 from gazetteer.data.inputs.activation_dataset import heldout_images
 from gazetteer.data.inputs.prompts import Item
+from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.jobs.config.groups import SaeConfig
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
@@ -27,6 +28,15 @@ from gazetteer.sae.training.stream_train import StreamPlan, finished_stream, req
 
 AHEAD = 2
 """Shards that a process which trains may have before it: one it works on, one on its way."""
+
+
+def expect_no_words(generation: GenerationConfig) -> None:
+    """InputError where words are listened to, of which pictures of a stream would not have the same number."""
+    if TEXT in generation.streams:
+        raise InputError(
+            "A stream takes as many vectors of every picture, and prompts differ in their number of words: leave out "
+            "--stream (sae.stream=false), or the text stream (generation.streams=[image])."
+        )
 
 
 def train_from_stream(
@@ -180,11 +190,5 @@ class _InOrder:
         while self.waiting and self.waiting[-1] in self.early:
             ready, captured = self.early.pop(self.waiting.pop())
             count = len(ready.items)
-            for site, cells in captured.cells.items():
-                if len(set(cells)) > 1:
-                    raise InputError(
-                        f"The prompts have {min(cells)} to {max(cells)} words at {site.slug}, and a stream takes as "
-                        "many of every picture: leave out --stream (sae.stream=false)."
-                    )
             self.take({site: array.reshape(count, -1, array.shape[1]) for site, array in captured.vectors.items()})
             self.progress.add(count)

@@ -39,7 +39,7 @@ from gazetteer.jobs.label.progress.bars import Progress
 from gazetteer.jobs.label.shards import make_items
 from gazetteer.jobs.sae.capture import Captured, CaptureWorker, cannot_lose, concatenate, model_digest
 from gazetteer.jobs.sae.recover import recover_losses
-from gazetteer.jobs.sae.stream import train_from_stream
+from gazetteer.jobs.sae.stream import expect_no_words, train_from_stream
 from gazetteer.jobs.sae.trainers import Failures, failed
 from gazetteer.labeling.pipeline.checks import check_devices
 from gazetteer.sae.report.report import report_files, write_report
@@ -62,6 +62,8 @@ def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
     """
     if config.sae is None:
         raise InputError("The configuration has no sae section, which names the training prompts.")
+    if config.sae.stream:
+        expect_no_words(config.generation)
     out = Path(out)
     begun = says(out / "activations" / "sites.json", "format", "sites")
     begun = begun or any((out / "saes" / site.slug).is_dir() for site in config.generation.sites)

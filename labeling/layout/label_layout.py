@@ -44,6 +44,7 @@ from gazetteer.labeling.layout.label_weights import (
 from gazetteer.labeling.layout.model import LayoutPrediction
 from gazetteer.labeling.layout.run import nearest_site
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
+from gazetteer.sae.model.given import Saes, loaded_saes
 
 Floats = NDArray[np.float32]
 
@@ -250,16 +251,17 @@ class LabelLayout:
 
 
 def layout_of_labels(
-    labels: str | Path | pa.Table, saes: Mapping[Site, SparseAutoencoder] | None = None, branch: str = "cond",
-    prior: tuple[Sequence[str], Floats, Grid] | None = None,
+    labels: str | Path | pa.Table, saes: Saes | None = None, branch: str = "cond",
+    prior: tuple[Sequence[str], Floats, Grid] | None = None, *, signal: str = "",
 ) -> LabelLayout:  # fmt: skip
     """A layout predictor from a table of labels alone; nothing else of its run is needed, and nothing is fitted.
 
     Args:
         labels: candidates.parquet or labels.parquet, the table or its path; the first says more.
-        saes: per site, for use inside a running pipeline.
+        saes: per site, or a configuration's ``saes``, for use inside a running pipeline.
         branch: ``cond`` or ``uncond``.
         prior: of `layout_prior`, where things usually are; None knows nothing of places.
+        signal: what autoencoders that are loaded read where they do not say it (``sae_check.signal``).
     Raises:
         InputError: a table that cannot be read, says what cannot be or has no spatial label of the branch, a site
             without autoencoder, a feature that it does not have, or a prior of another shape than its grid's.
@@ -268,19 +270,20 @@ def layout_of_labels(
     every = label_weights(table)
     block = best_block(every, branch)
     chosen = {site: sae for site, sae in every.items() if (str(site.port), site.branch) == (block, branch)}
-    missing = [site for site in chosen if saes is not None and site not in saes]
+    known = None if saes is None else loaded_saes(saes, chosen, signal=signal)
+    missing = [site for site in chosen if known is not None and site not in known]
     if missing:
         raise InputError(f"No autoencoder was given for {missing[0].slug}, whose labels the table holds.")
     for site, weights in chosen.items():
-        if saes is not None and weights.features.max() >= saes[site].config.n:
+        if known is not None and weights.features.max() >= known[site].config.n:
             raise InputError(
                 f"The labels name feature {weights.features.max()} of {site.slug}, whose autoencoder has "
-                f"{saes[site].config.n}."
+                f"{known[site].config.n}."
             )
     concepts = label_concepts(table)
-    known = None if saes is None else {site: saes[site] for site in chosen}
+    coding = {} if known is None else {site: known[site] for site in chosen}
     if prior is None:
-        return LabelLayout(branch, concepts, chosen, known or {})
+        return LabelLayout(branch, concepts, chosen, coding)
     names, maps, grid = prior
     if maps.shape != (grid[0] * grid[1], len(names)) or not ((maps >= 0) & (maps <= 1 + ROUNDING)).all():
         raise InputError(
@@ -291,4 +294,4 @@ def layout_of_labels(
     unknown = [name for name in concepts if name not in column]
     if unknown:
         raise InputError(f"The layout prior knows no {unknown[0]!r}, which the labels name.")
-    return LabelLayout(branch, concepts, chosen, known or {}, maps[:, [column[name] for name in concepts]], grid)
+    return LabelLayout(branch, concepts, chosen, coding, maps[:, [column[name] for name in concepts]], grid)

@@ -20,6 +20,7 @@ from gazetteer.labeling.layout.score_maps import evidence_maps
 from gazetteer.labeling.layout.site_table import SiteTable
 from gazetteer.labeling.vocabulary.meant import meant
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
+from gazetteer.sae.model.given import Saes, loaded_saes
 
 Floats = NDArray[np.float32]
 
@@ -146,19 +147,19 @@ def finest(grids: list[Grid]) -> Grid:
     return max(grids, key=lambda grid: (grid[0] * grid[1], grid))
 
 
-def fit_layout(
-    run: LayoutRun, saes: Mapping[Site, SparseAutoencoder] | None = None, branch: str = "cond"
-) -> LayoutModel:
+def fit_layout(run: LayoutRun, saes: Saes | None = None, branch: str = "cond", *, signal: str = "") -> LayoutModel:
     """Fit a predictor on the discovery pictures of a run, from its tables alone.
 
     Args:
-        saes: per site, for use inside a running pipeline.
+        saes: per site, or a configuration's ``saes``, for use inside a running pipeline.
         branch: ``cond`` or ``uncond``.
+        signal: what autoencoders that are loaded read where they do not say it (``sae_check.signal``).
     Raises:
         InputError: the run has no site of the image stream on that branch, or `saes` lacks one.
     """
     sites = require_branch(run, branch)
-    missing = [site for site in sites if saes is not None and site not in saes]
+    known = None if saes is None else loaded_saes(saes, sites, signal=signal)
+    missing = [site for site in sites if known is not None and site not in known]
     if missing:
         raise InputError(f"No autoencoder was given for {missing[0].slug}.")
     grid = finest([run.grids[site] for site in sites])
@@ -174,5 +175,5 @@ def fit_layout(
             own = own_counts(tables[site], codes, own_truth)
             parts.append((evidence_maps(tables[site], codes, own), run.grids[site]))
         fits[t] = LayoutFit.of(inputs_of(parts, on_grid.prior(truth), grid), truth)
-    chosen = {} if saes is None else {site: saes[site] for site in sites}
+    chosen = {} if known is None else {site: known[site] for site in sites}
     return LayoutModel(branch, tables, chosen, fits, on_grid.prior(), grid)

@@ -239,7 +239,9 @@ def require_settings(out: Path, config: TrainConfig, site: Site | None, stated: 
     wanted = identity_of(config, site, data.get("d", 1), data.get("vectors", 0), data.get("digest", ""))
     expect_same(identity, {**wanted, "data": data}, out)
     differing = [
-        f"{key} ({described[key]} there, {now} now)" for key, now in stated.items() if described.get(key, now) != now
+        f"{key} ({described[key]} there, {now} now)"
+        for key, now in stated.items()
+        if (described.get(key) or now) != now  # once, nothing was said of a hub's model
     ]
     if differing:
         raise InputError(f"{out} belongs to another training run; differing: {'; '.join(differing)}.")

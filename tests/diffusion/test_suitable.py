@@ -24,7 +24,7 @@ from gazetteer.diffusion.denoisers.sizes import latent_size
 from gazetteer.diffusion.flops import model_cost
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
-from tests.support.models.dits import FAMILIES, tiny_dit
+from tests.support.models.dits import FAMILIES, saved_dit, tiny_dit
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 
 SETTINGS: dict[str, Any] = {"steps": 2, "guidance": 3.0, "blocks": BLOCKS, "t": (1.0,)}
@@ -173,6 +173,24 @@ def test_true_guidance_is_refused_from_a_u_nets_configuration(folder: Path) -> N
     asked = GenerationConfig(**SETTINGS | {"guidance": 1.0}, true_guidance=4.0)
     with pytest.raises(InputError, match=r"heard by FLUX.1 alone; for a U-Net set generation.guidance"):
         check_model(ModelConfig(path=str(folder)), asked)
+
+
+def test_words_in_batches_are_refused_from_the_configuration_where_streams_are_as_long_as_prompts(
+    tmp_path: Path,
+) -> None:
+    asked = {"steps": 2, "guidance": 3.0, "branches": ("cond",), "t": (1.0,), "streams": ("text",)}
+    for family, block, refused in (("lumina2", "layers.1", True), ("qwen_image", "transformer_blocks.1", False)):
+        model = ModelConfig(path=str(saved_dit(family, tmp_path / family)))
+        cost = model_cost(model, 2)
+        for check in (lambda words, model=model: check_model(model, words), cost.check):
+            check(GenerationConfig(blocks=(block,), **asked))
+            check(GenerationConfig(blocks=(block,), **asked | {"streams": ("image",)}, exact=False))
+            words = GenerationConfig(blocks=(block,), **asked, exact=False)
+            if not refused:
+                check(words)
+                continue
+            with pytest.raises(InputError, match=r"one prompt a call alone; set generation\.exact=true"):
+                check(words)
 
 
 def test_a_u_net_that_projects_its_text_is_described_and_priced_by_what_it_is_given(folder: Path) -> None:

@@ -21,10 +21,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError, LockedError
 from gazetteer.data.core.files.own_files import LIST, claim_folder
+from gazetteer.data.core.hub.cache import Snapshot
 from gazetteer.data.storage.local import LocalFiles
 from gazetteer.data.storage.runlock import run_lock
 from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.config.schema import load_config
+from gazetteer.jobs.executors.sources import Source
 from gazetteer.jobs.sae import capture, recover
 from gazetteer.jobs.sae.train import train_site_saes
 from gazetteer.sae.model.checkpoint import load_site_saes
@@ -304,6 +306,10 @@ def test_it_trains_on_every_stream_and_signal_of_a_transformer(tmp_path: Path, c
     for verb in ("train", "threshold"):  # both branches, where none is named
         assert main(["sae", verb, "--out", str(tmp_path / "work"), "--set", *overrides(usual)]) == 2
         assert "The text stream of the uncond branch holds no words of the prompt" in capsys.readouterr().err
+    assert main(["sae", "train", "--stream", "--out", str(tmp_path / "work"), "--set", *overrides(config)]) == 2
+    said = capsys.readouterr().err
+    assert "leave out --stream (sae.stream=false), or the text stream" in said and "stream: 0" not in said
+    assert not (tmp_path / "work").exists(), "said from the configuration alone"
     assert main(["sae", "train", "--out", str(tmp_path / "work"), "--set", *overrides(config)]) == 0
     said = capsys.readouterr().err
     assert "not measured for 2 sites of inputs or text; it is of updates and outputs of the image stream" in said
@@ -316,3 +322,10 @@ def test_it_trains_on_every_stream_and_signal_of_a_transformer(tmp_path: Path, c
     assert {(site.stream, site.signal): sae.signal for site, sae in saes.items()} == {
         (stream, signal): signal for stream in ("image", "text") for signal in ("update", "output")
     }
+
+
+def test_an_autoencoder_states_its_model_by_digest_or_by_the_name_in_a_hub(settings: list[str]):
+    config = load_config(None, [*settings, "model.path=org/model"])
+    copy = Source("model.path", "org/model", copy=Snapshot("1", Path(), {}))
+    assert capture.model_digest(config, [copy]) == "org/model"
+    assert capture.model_digest(config, [Source("model.path", "there", "sha256:1")]) == "sha256:1"

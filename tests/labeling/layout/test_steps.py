@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.schemas import FINAL_TABLES
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
 from gazetteer.labeling.layout.evaluation.evaluate import evaluate_layout
 from gazetteer.labeling.layout.evaluation.model_pass import halved
+from gazetteer.labeling.layout.label_layout import layout_of_labels
 from gazetteer.labeling.layout.model import fit_layout
 from gazetteer.labeling.layout.run import open_run
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
@@ -80,3 +83,20 @@ def test_attention_of_uneven_sides_lies_on_the_grid_that_the_unet_comes_to() -> 
     assert [halved((64, 48), cells, "a") for cells in (3072, 768, 48)] == [(64, 48), (32, 24), (8, 6)]
     with pytest.raises(InputError, match=r"mid\.attn2 attends from 71 cells, to which latents of 75 x 50"):
         halved((75, 50), 71, "mid.attn2")
+
+
+def test_autoencoders_are_named_as_a_configuration_names_them(tmp_path: Path) -> None:
+    """By the run as by a table of labels: a folder of sites, or patterns of sites."""
+    saes, schema, folder = random_saes(COND), FINAL_TABLES["candidates"], tmp_path / "saes"
+    for site, sae in saes.items():
+        sae.save_pretrained(folder / site.slug, {"site": site.columns()})
+    run = open_run(pipeline_run(tmp_path / "run", tiny_pipeline(), saes, generation=COND))
+    sure = {"concept": "boat", "kind": "thing", "q_value": 0.01, "lift": 2.0, "precision": 0.5, "dataset_iou": 0.3}
+    row = blank(schema, block=BLOCKS[0], branch="cond", t=1.0, feature=3, trusted=True, **sure)
+    table, first = pa.Table.from_pylist([row], schema=schema), str(folder / Site(BLOCKS[0], "cond", 1.0).slug)
+    for given in (folder, str(folder), {"*": str(folder)}):
+        for loaded in (fit_layout(run, given).saes, layout_of_labels(table, given).saes):
+            assert loaded and all(torch.equal(loaded[site].decoder, saes[site].decoder) for site in loaded)
+    assert len(layout_of_labels(table, {"*": first}).saes) == 1
+    with pytest.raises(InputError, match="none matches"):
+        layout_of_labels(table, {BLOCKS[1]: first})
