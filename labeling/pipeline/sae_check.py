@@ -6,7 +6,8 @@ activations; its codes then look like codes and mean nothing. What gives it away
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.labeling.pipeline.config import SaeCheckConfig
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
+from gazetteer.sae.model.maps import CodeTooLarge
 from gazetteer.sae.training.metrics import MetricSums
 
 
@@ -27,6 +29,7 @@ class SaeCheck:
         self.saes = judged if config.pictures else {}
         self._sums: dict[Site, MetricSums] = {}
         self._pictures: dict[Site, int] = {}
+        self._encoded, self._too_large = False, ""
 
     @property
     def open(self) -> bool:
@@ -42,6 +45,32 @@ class SaeCheck:
         if len(x):
             self._sums.setdefault(site, MetricSums(self.saes[site])).add(x.flatten(0, 1))
             self._pictures[site] = seen + len(x)
+
+    @contextmanager
+    def heeding(self) -> Iterator[None]:
+        """Remember, where the pictures that are encoded meanwhile have codes that tables cannot hold, that it is so."""
+        try:
+            yield
+        except CodeTooLarge as error:
+            self._too_large = str(error)
+            raise
+
+    def verdict(self, pictures: int) -> dict[str, float]:
+        """`close`, after a batch of which so many pictures were encoded; nothing where the check is done already.
+
+        Raises:
+            InputError: as `close`; or none of the first pictures has codes that tables hold, for which one picture
+                among others would only be left out.
+        """
+        seen = pictures > 0 or bool(self._too_large)
+        explained = self.close() if self.open and seen else {}
+        if self._too_large and not (pictures or self._encoded):
+            raise InputError(
+                f"On the first pictures {self._too_large}. Or name an SAE that was made for vectors of this length: of "
+                "a block's update instead of its output, or one that normalises what it reads."
+            )
+        self._encoded, self._too_large = self._encoded or pictures > 0, ""
+        return explained
 
     def close(self) -> dict[str, float]:
         """The explained variance of every site by its slug, rounded to 4 decimals; the check is done then.

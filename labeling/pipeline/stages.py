@@ -158,8 +158,7 @@ class Stages:
                     batch = self._each(stage, batch, getattr(self, f"_{stage}"), clock, failures)
                 if stage == "generate":
                     batch = drawn(batch, failures)
-                    if self._check.open and batch:
-                        explained = self._check.close()
+                    explained = self._check.verdict(len(batch)) or explained
             with clock.stage("evidence"):
                 closing.take(batch)
         with clock.stage("evidence"):
@@ -191,6 +190,10 @@ class Stages:
 
     def _generate(self, batch: Sequence[Item]) -> list[LabelledPicture]:
         """Make the pictures, and the codes of those that the base run has; given ones are read."""
+        with self._check.heeding():
+            return self._sampled(batch)
+
+    def _sampled(self, batch: Sequence[Item]) -> list[LabelledPicture]:
         if self.given is not None:
             return given_pictures(self.given, batch, self.generator, self.saes, self._check, self.contents)
         done = {} if self.base is None else self.base.take(batch)

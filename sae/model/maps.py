@@ -14,6 +14,19 @@ from gazetteer.sae.model.autoencoder import SparseAutoencoder
 _LARGEST = float(np.finfo(np.float16).max)
 
 
+class CodeTooLarge(ValueError):
+    """A feature fires more strongly than tables hold."""
+
+    def __init__(self, largest: float, whose: str = "") -> None:
+        self.largest = largest
+        of = f" of the SAE of {whose}" if whose else ""
+        super().__init__(
+            f"a feature{of} fires with {largest:,.0f}, more strongly than tables hold ({_LARGEST:,.0f}, in 16 bits); "
+            "with its encoder, latent bias and threshold divided by a number and its decoder multiplied by it, an SAE "
+            "reconstructs the same with smaller codes"
+        )
+
+
 @dataclass(frozen=True)
 class EncodedMaps:
     """Codes of some pictures at one site, still on the device that made them.
@@ -23,6 +36,7 @@ class EncodedMaps:
         features: int64 of the same shape.
         cut: active features that found no slot, int64 [pictures, cells].
         finite: whether all activations were, bool [].
+        largest: of the values before they were rounded, [].
         free: whether the formula leaves open how many features a cell uses.
     """
 
@@ -32,6 +46,7 @@ class EncodedMaps:
     features: Tensor
     cut: Tensor
     finite: Tensor
+    largest: Tensor
     free: bool
 
     def fetched(self) -> list[SparseMap]:
@@ -40,13 +55,14 @@ class EncodedMaps:
         Where the formula leaves open how many features a cell uses, a code has as many slots as its busiest cell needs.
 
         Raises:
-            ValueError: an activation was not finite, or a code is larger than tables hold.
+            ValueError: an activation was not finite.
+            CodeTooLarge: a code is larger than tables hold.
         """
         if not bool(self.finite):
             raise ValueError("an activation is not finite")
         values = self.values.cpu().numpy()
         if np.isinf(values).any():
-            raise ValueError(f"a feature fires more strongly than tables hold ({_LARGEST:,.0f}, in 16 bits)")
+            raise CodeTooLarge(float(self.largest))
         features, cut = self.features.cpu().numpy().astype(np.uint32), self.cut.cpu().numpy()
         return [self._map(*cells) for cells in zip(values, features, cut, strict=True)]
 
@@ -71,7 +87,7 @@ def encode_maps(sae: SparseAutoencoder, activations: Tensor, height: int, width:
     return EncodedMaps(
         height, width, code.values.to(torch.float16).unflatten(0, shape),
         code.indices.to(torch.int64).unflatten(0, shape), cut.unflatten(0, shape), torch.isfinite(x).all(),
-        sae.config.free,
+        code.values.amax(), sae.config.free,
     )  # fmt: skip
 
 
