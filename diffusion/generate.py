@@ -24,7 +24,7 @@ from gazetteer.diffusion.runtime.memory import FittingBatch, enough_memory
 from gazetteer.diffusion.schedule import rehearsed
 from gazetteer.diffusion.watch import Call
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
-from gazetteer.sae.model.maps import EncodedMaps, encode_maps
+from gazetteer.sae.model.maps import CodeTooLarge, EncodedMaps, encode_maps
 
 # (site, activations [images, cells, channels] float32, grid height, grid width)
 OnSite = Callable[[Site, Tensor, int, int], None]
@@ -263,10 +263,13 @@ class BatchCodes:
                 self._watch(site, part, height, columns)
 
     def codes(self) -> list[dict[Site, SparseMap]]:
-        """Of every picture, by site."""
+        """Of every picture, by site; raises as `EncodedMaps.fetched`, with the site."""
         codes: list[dict[Site, SparseMap]] = [{} for _ in self.texts]
         for site, parts in self._encoded.items():
-            maps = [code for part in parts for code in part.fetched()]
+            try:
+                maps = [code for part in parts for code in part.fetched()]
+            except CodeTooLarge as error:
+                raise CodeTooLarge(error.largest, site.slug) from None
             if site.stream == TEXT:
                 maps = [in_places(code, text) for code, text in zip(maps, self.texts, strict=True)]
             for own, code in zip(codes, maps, strict=True):
