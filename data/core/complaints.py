@@ -39,6 +39,8 @@ def complaint(first: Any, key: str, here: Sequence[str], elsewhere: Sequence[str
         return f"{key} must not be empty."
     if first["type"] in _LIMITS:
         return f"{key} must be {_LIMITS[first['type']]} {said_number(next(iter(context.values())))}, not {value!r}."
+    if first["type"] == "string_type" and value is None:
+        return f'{key} must be text, not null; an empty text is "".'
     if first["type"] in _KINDS:
         return f"{key} must be {_KINDS[first['type']]}, not {value!r}."
     return f"{key or 'The configuration'} cannot be {value!r}: {first['msg']}."

@@ -15,8 +15,9 @@ from gazetteer.data.core.importing import is_ours, names_code
 from gazetteer.data.core.settings import About, from_json, walk
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import SETTINGS, fingerprint_of
+from gazetteer.jobs.config.overrides import apply_override
 from gazetteer.jobs.config.paths import is_there
-from gazetteer.jobs.config.schema import RunConfig, apply_override, load_config
+from gazetteer.jobs.config.schema import RunConfig, load_config
 
 RECORD = "config.json"
 """Where a run keeps the configuration it was last worked on with, below ``_meta``."""
@@ -58,7 +59,7 @@ def run_config(run: str | Path, overrides: Sequence[str] = (), heard: str = "") 
         ) from error
     _rehoused(raw, RunFolder(run).read_json("run.json") or {})
     for override in overrides:
-        apply_override(raw, override)
+        apply_override(raw, override, RunConfig)
     config = from_json(RunConfig, json.dumps(raw))
     for known in walk(RunConfig):
         value: Any = config

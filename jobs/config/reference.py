@@ -33,6 +33,7 @@ EFFECTS = {
 
 _INTRODUCTION = """\
 A configuration is a YAML file; `--set key=value` overrides single keys, `gazetteer config` prints the one that counts.
+A key of text that is set to nothing (`--set segmenter.path=`) is empty; in a file, empty text is `""`.
 Unknown keys, and values of another type, are refused. **Changes** says what a key changes first, and with it all that
 is made from that:
 

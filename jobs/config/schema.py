@@ -34,6 +34,7 @@ from gazetteer.data.inputs.prompt_pool import PromptConfig
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.load import ModelConfig
 from gazetteer.jobs.config.groups import AttributeConfig, SaeConfig
+from gazetteer.jobs.config.overrides import apply_override
 from gazetteer.jobs.config.paths import is_there
 from gazetteer.jobs.config.pools import LimitConfig, PoolConfig, check_pools, with_devices
 from gazetteer.labeling.detect.protocol import DetectorConfig
@@ -220,7 +221,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         raise InputError(f"{what} must be a mapping of keys, and {content}.")
     raw = json.loads(json.dumps(raw))  # what an alias stands for twice is changed once
     for override in overrides:
-        apply_override(raw, override)
+        apply_override(raw, override, RunConfig)
     pictures = raw.get("pictures")
     if isinstance(pictures, dict) and given_setting({f"pictures.{key}": value for key, value in pictures.items()}):
         raw = {**UNUSED, **raw}
@@ -254,19 +255,6 @@ def _find(path: str | Path) -> Path:
             f"There is no configuration {path}; accepted: a YAML file, or a preset ({', '.join(presets())})."
         )
     return Path(path)
-
-
-def apply_override(raw: dict[str, Any], override: str) -> None:
-    """Set what ``key=value`` says in a configuration as it is read; InputError for what is no such text."""
-    key, equals, text = override.partition("=")
-    if not equals or not all(key.split(".")):
-        raise InputError(f"--set takes key=value, not {override!r}.")
-    *parents, last = key.split(".")
-    for parent in parents:
-        raw = raw.setdefault(parent, {})
-        if not isinstance(raw, dict):
-            raise InputError(f"--set {key}: {parent} is not a group of keys.")
-    raw[last] = read_yaml(text, f"--set {key}: {text!r}")
 
 
 def _resolve_paths(config: Any, folder: Path, typed: Sequence[str] = (), prefix: str = "") -> Any:

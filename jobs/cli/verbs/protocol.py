@@ -66,12 +66,13 @@ def _painted_by(arguments: argparse.Namespace) -> ModelConfig:
     """The model of a protocol, without its filter unless `--set` asks for it: what it blacks out cannot be judged."""
     from gazetteer.data.core.settings import from_json
     from gazetteer.diffusion.load import ModelConfig
-    from gazetteer.jobs.config.schema import apply_override
+    from gazetteer.jobs.config.overrides import apply_override
+    from gazetteer.jobs.config.schema import RunConfig
 
     given = {"path": arguments.model, "device": arguments.device, "dtype": arguments.dtype, "safety_checker": False}
     raw: dict[str, Any] = {"model": given}
     for override in arguments.overrides:
         if not override.startswith("model."):
             raise InputError(f"attribute protocol knows the keys of model alone, not {override.partition('=')[0]!r}.")
-        apply_override(raw, override)
+        apply_override(raw, override, RunConfig)
     return from_json(ModelConfig, json.dumps(raw["model"]))

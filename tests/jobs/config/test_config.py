@@ -8,9 +8,13 @@ import pytest
 import yaml
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import RunFolder
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.jobs.config.fingerprint import fingerprint_of, portable_config
-from gazetteer.jobs.config.schema import DEFAULT_CONFIG, load_config
+from gazetteer.jobs.config.kept import run_config
+from gazetteer.jobs.config.overrides import apply_override
+from gazetteer.jobs.config.reference import plain
+from gazetteer.jobs.config.schema import DEFAULT_CONFIG, RunConfig, load_config
 from gazetteer.jobs.executors.sources import require_unchanged, sources
 
 
@@ -102,7 +106,8 @@ def refused_path(path: Path) -> str:
         ("sae.train.k=0", "sae.train.k must be at least 1, not 0."),
         ("detector.library=yolo", "detector.library is 'yolo'; accepted: transformers, groundingdino."),
         ("steer.strengths=[]", "steer.strengths must not be empty."),
-        ("name=~", "name must be text, not None."),
+        ("name=~", 'name must be text, not null; an empty text is "".'),
+        ("generation.blocks=", "generation.blocks must be a list, not None."),
     ],
 )
 def test_overrides_that_are_wrong_are_one_sentence_without_jargon(override: str, says: str) -> None:
@@ -110,6 +115,18 @@ def test_overrides_that_are_wrong_are_one_sentence_without_jargon(override: str,
         load_config(None, [override])
     assert says in str(wrong.value)
     assert "pydantic" not in str(wrong.value) and "\n" not in str(wrong.value)
+
+
+def test_a_text_that_is_set_to_nothing_is_empty_and_what_may_be_none_is_none(tmp_path: Path) -> None:
+    config = load_config(None, ["segmenter.path=", "model.scheduler= ", "detector.dtype=", "sae=", "shard_size=8"])
+    assert (config.segmenter.path, config.model.scheduler, config.sae) == ("", "", None)
+    assert config.detector.dtype == "float32"  # what an empty one means there
+    raw = {"segmenter": {"path": "there"}, "sae": {"gpus": 1}, "other": 3}
+    for override in ("segmenter.path=", "sae.gpus=", "other="):
+        apply_override(raw, override, RunConfig)
+    assert raw == {"segmenter": {"path": ""}, "sae": {"gpus": None}, "other": None}
+    RunFolder(tmp_path).write_json("config.json", plain(config))
+    assert run_config(tmp_path, ["labels.style_classifier="]).labels.style_classifier == ""
 
 
 def test_a_small_rate_may_be_written_as_people_write_it() -> None:
