@@ -46,6 +46,12 @@ class Prompts:
         return len(self.source.keys() & {case.prompt for case in self.cases if case.half == CHOOSE})
 
 
+def showing(cases: Sequence[Case], concept: str) -> list[Case]:
+    """Those that name a concept: of the half that is reported on, or where none does of the other."""
+    named = [case for case in cases if concept in case.named]
+    return [case for case in named if case.half == REPORT] or named
+
+
 def named_in(cases: Sequence[Case], half: int) -> set[str]:
     """The concepts that the prompts of a half name."""
     return set().union(*(case.named for case in cases if case.half == half))

@@ -17,7 +17,7 @@ from gazetteer.attribution.edits.delta_file import require_same, save_delta
 from gazetteer.attribution.edits.method_names import accepted, takes_all
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
-from gazetteer.attribution.evaluation.cases import REPORT, Case
+from gazetteer.attribution.evaluation.cases import REPORT, Case, Prompts, showing
 from gazetteer.attribution.evaluation.evaluators import Images, painter
 from gazetteer.attribution.scores.selection import TopFraction
 from gazetteer.data.core.errors import InputError
@@ -42,7 +42,8 @@ class EditConfig:
         goal, method: see `gazetteer.attribution.edits.methods.Methods.edit`.
         fraction: likewise; None takes the one that the method was evaluated with for such concepts (`dose`).
         sheet: prompts on the picture sheet; 0 leaves it out.
-        pool: prompts that the evaluation paints; edits are made from others, pictures shown of the reporting half.
+        pool: prompts that the evaluation paints; edits are made from others, pictures shown of the reporting half, or
+            where none of it names the concept of the other.
     """
 
     concept: str
@@ -85,7 +86,8 @@ def make_edit(
         `DoseOutcome` of there; None where it was not measured), ``too_strong`` (whether no dose that it tried kept the
         others), ``named_by`` (the prompts that name the concept that it was made from, 0 for its bare name; None
         where the method takes none), `made_with`, ``before`` and ``after`` (pictures of ``prompt``), ``sheet``; paths
-        are empty without pictures; ``computed_in``, ``said`` and ``rounding``, of the numbers.
+        are empty without pictures; ``shown`` (of which prompts they are, where that is to be said, or why of none);
+        ``computed_in``, ``said`` and ``rounding``, of the numbers.
 
     Raises:
         InputError: an unknown concept, goal or method, a fraction that takes nothing, or an edit of the same name and
@@ -116,7 +118,7 @@ def make_edit(
     save_delta(stored, path)
     differs, named_by = _differs(run, methods, marks, config), prepared.problems.named_by.get(config.concept)
     measured = default.measured and fraction == default.taken and not differs and named_by != 0
-    shown = [c for c in prompts.cases if c.half == REPORT and config.concept in c.named][: config.sheet]
+    shown = showing(prompts.cases, config.concept)[: config.sheet]
     return {
         "edit": str(path), "weights": len(edit), "asked": supply and supply.asked,
         "eligible": supply and supply.eligible, **dataclasses.asdict(config), "kind": kind,
@@ -124,9 +126,24 @@ def make_edit(
         "outcome": dataclasses.asdict(default.outcome) if measured and default.outcome else None,
         "named_by": named_by, **made_with(run, methods),
         "computed_in": studied.computed_in, "said": said, "short": supply.short if supply else "",
-        "rounding": str(rounding),
+        "rounding": str(rounding), "shown": _shown_of(prompts, config, shown),
         **_pictures(run, prepared, edit, shown, path),
     }  # fmt: skip
+
+
+def _shown_of(prompts: Prompts, config: EditConfig, shown: list[Case]) -> str:
+    """Of which prompts pictures are shown, or why of none, in words; empty where they are of those reported on."""
+    concept = config.concept
+    if not config.sheet:
+        return "no pictures: --sheet is 0"
+    if not shown:
+        elsewhere = sum(concept in named for named in prompts.source.values())
+        others = f"; {elsewhere} that edits are made from do" if elsewhere else ""
+        return f"no pictures: of the {len(prompts.cases)} prompts that are painted none names {concept}{others}"
+    if shown[0].half == REPORT:
+        return ""
+    made = " and edits made from" if shown[0].prompt in prompts.source else ""
+    return f"pictures are of prompts that doses are chosen on{made}: no prompt that is reported on names {concept}"
 
 
 def _differs(run: RunConfig, methods: MethodConfig, marks: dict[str, Any], config: EditConfig) -> list[str]:

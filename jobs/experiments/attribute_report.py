@@ -140,12 +140,12 @@ def print_edit(result: Mapping[str, Any]) -> None:
         print(f"no dose of {method} that was evaluated keeps 90 % of the others; this is the gentlest of them")
     if result["said"]:
         print(f"{result['said']}; {result['rounding']}")
+    if result["shown"]:
+        print(result["shown"])
     print(f"edit: {result['edit']}")
     for name in ("sheet", "before", "after"):
         if result[name]:
             print(f"{name}: {result[name]}")
-    if not result["before"]:
-        print("no pictures: --sheet is 0, or no prompt of the configuration names the concept")
 
 
 def _made(result: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from gazetteer.attribution.edits.cast import fitted
 from gazetteer.attribution.edits.defaults import POOL
 from gazetteer.attribution.edits.delta import Delta, applied
 from gazetteer.attribution.edits.delta_file import load_delta
-from gazetteer.attribution.evaluation.cases import REPORT, Case
+from gazetteer.attribution.evaluation.cases import Case, showing
 from gazetteer.attribution.evaluation.evaluators import Images, painter
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import OwnFiles
@@ -44,13 +44,11 @@ def write_sheet(run: RunConfig, edits: Sequence[str], pictures: int, out: str, o
                 f"{path} is of {edit['concept']!r}, {edits[0]} of {about[0]['concept']!r}; a sheet shows edits of one "
                 "concept."
             )
-    concept, drawn = (
-        about[0]["concept"],
-        [case for case in read_cases(run, POOL, style_words(run)).cases if case.half == REPORT],
-    )
-    named = [case for case in drawn if concept in case.named][:pictures]
+    concept, drawn = about[0]["concept"], read_cases(run, POOL, style_words(run)).cases
+    named = showing(drawn, concept)[:pictures]
     if not named:
         raise InputError(f"No prompt of the configuration names {concept!r}.")
+    drawn = [case for case in drawn if case.half == named[0].half]
     shown = named + [case for case in drawn if concept not in case.named][:others]
     columns, said = _columns(run, deltas, about, shown)
     rows: list[dict[str, Any]] = []

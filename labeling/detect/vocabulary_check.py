@@ -7,6 +7,7 @@ from typing import Any
 
 from gazetteer.labeling.detect.phrases import concept_tokens, require_unlike
 from gazetteer.labeling.detect.protocol import DetectorConfig
+from gazetteer.labeling.weights.kinds import require_kind
 from gazetteer.labeling.weights.loading import reading
 
 OWLV2_QUERY = "a photo of a {}"
@@ -33,7 +34,8 @@ def check_concepts(config: DetectorConfig, concepts: Sequence[str]) -> None:
 
 
 def read_text_side(config: DetectorConfig) -> tuple[Any, Any]:
-    """Configuration and tokenizer of a detector, as transformers has them; InputError where they are not there."""
+    """Configuration and tokenizer of a detector, as transformers has them; InputError where they are not there or no
+    detector's."""
     from transformers import AutoConfig, AutoTokenizer
 
     if config.library == "groundingdino":
@@ -45,6 +47,7 @@ def read_text_side(config: DetectorConfig) -> tuple[Any, Any]:
     options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
     with reading("detector", config.path, weights=False):
         settings = AutoConfig.from_pretrained(config.path, trust_remote_code=False, **options)
+        require_kind("detector", config.path, settings.model_type)  # what finds nothing reads no words
         return settings, AutoTokenizer.from_pretrained(config.path, trust_remote_code=False, **options)
 
 

@@ -18,6 +18,7 @@ from gazetteer.labeling.pipeline.config import StageConfig
 from gazetteer.labeling.pipeline.given_names import require_names
 from gazetteer.labeling.segment.finder import NO_SEGMENTER
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
+from gazetteer.labeling.segment.load import segmenter_kind
 from gazetteer.sae.model.checkpoint import check_weights, expect_site
 from gazetteer.sae.model.sources import SaeSource, configs, places, require_used, told_signals
 
@@ -82,6 +83,8 @@ def _check_models(config: StageConfig, shapes: Mapping[Site, Mapping[str, Any]],
         _check_finder(name, finder.path, finder.library == own)
     widths = check_model(config.model, config.generation)
     check_widths(config.saes, shapes, widths)
+        if name == "segmenter" and finder.library != own:
+            segmenter_kind(finder)
     if not config.pictures.kind:
         check_concepts(config.detector, vocabulary.concepts)
 

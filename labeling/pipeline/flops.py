@@ -14,10 +14,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gazetteer.diffusion.flops import count
-from gazetteer.labeling.detect.load import SEGMENTING
 from gazetteer.labeling.detect.protocol import DetectorConfig
 from gazetteer.labeling.detect.vocabulary_check import SENTENCES, read_text_side, tokens_at_most
 from gazetteer.labeling.segment.protocol import SegmenterConfig
+from gazetteer.labeling.weights.kinds import SEGMENTING, require_kind
 from gazetteer.labeling.weights.loading import reading
 
 
@@ -182,6 +182,7 @@ def _segmenter(config: SegmenterConfig) -> Any:
     options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
     with reading("segmenter", config.path, weights=False):
         settings: Any = AutoConfig.from_pretrained(config.path, trust_remote_code=False, **options)
+        require_kind("segmenter", config.path, settings.model_type)
         # the published folders hold the video model, whose picture part has the same keys
         pictures = {"sam2_video": Sam2Config, "edgetam_video": EdgeTamConfig}.get(settings.model_type)
         return settings if pictures is None else pictures.from_pretrained(config.path, **options)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from gazetteer.data.core.errors import InputError
 from gazetteer.labeling.segment.protocol import Segmenter, SegmenterConfig
+from gazetteer.labeling.weights.kinds import require_kind
 from gazetteer.labeling.weights.loading import model_type
+
+
+def segmenter_kind(config: SegmenterConfig) -> str:
+    """What kind of model transformers is to load; InputError where there is none, or one that is no segmenter."""
+    return require_kind("segmenter", config.path, model_type("segmenter", config.path, config.revision))
 
 
 def load_segmenter(config: SegmenterConfig) -> Segmenter | None:
@@ -19,7 +24,7 @@ def load_segmenter(config: SegmenterConfig) -> Segmenter | None:
         from gazetteer.labeling.segment.segment_anything_original import load_original_sam
 
         return load_original_sam(config)
-    kind = model_type("segmenter", config.path, config.revision)
+    kind = segmenter_kind(config)
     if kind == "sam_hq":
         from gazetteer.labeling.segment.sam_hq import load_sam_hq
 
@@ -32,10 +37,6 @@ def load_segmenter(config: SegmenterConfig) -> Segmenter | None:
         from gazetteer.labeling.segment.sam2 import load_sam2
 
         return load_sam2(config)
-    if kind == "sam":
-        from gazetteer.labeling.segment.sam import load_sam
+    from gazetteer.labeling.segment.sam import load_sam
 
-        return load_sam(config)
-    raise InputError(
-        f"{config.path} is a {kind} model; segmenter.library transformers accepts sam, sam2, sam_hq and edgetam."
-    )
+    return load_sam(config)

@@ -15,6 +15,7 @@ from gazetteer.jobs.experiments.attribute_edit import EditConfig, _differs, make
 from gazetteer.jobs.experiments.attribute_evaluate import made_with, named, read_cases, style_words
 from gazetteer.jobs.experiments.attribute_model import model_marks, prompt_marks
 from gazetteer.jobs.experiments.attribute_report import edit_remarks, print_edit
+from gazetteer.jobs.experiments.attribute_sheet import write_sheet
 from gazetteer.jobs.experiments.attribute_table import evaluation_table, sampled_with
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from tests.support.models.tiny_pipeline import tiny_pipeline
@@ -95,6 +96,38 @@ def test_an_edit_made_from_the_bare_name_says_so(tmp_path: Path, capsys: pytest.
         assert ("no prompt of the configuration names house beside something else" in said) == (by == 0)
         assert made in said
     assert "before and after it are painted with 3 steps" in said
+
+
+@pytest.mark.parametrize(
+    ("concept", "pool", "shown"),
+    [
+        ("boat", 4, ""),
+        (
+            "dog",
+            4,
+            "pictures are of prompts that doses are chosen on and edits made from: no prompt that is reported on ",
+        ),
+        ("house", 2, "no pictures: of the 2 prompts that are painted none names house; 1 that edits are made from do"),
+    ],
+)
+def test_pictures_are_of_prompts_that_name_the_concept_in_either_half(
+    concept: str, pool: int, shown: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["a dog on grass", "a dog and a boat", "a boat on the sea", "a house"]
+    tiny_pipeline().save_pretrained(tmp_path / "tiny")
+    (tmp_path / "prompts.txt").write_text("\n".join(given) + "\n")
+    settings = [f"model.path={tmp_path / 'tiny'}", f"prompts.path={tmp_path / 'prompts.txt'}", "generation.steps=2"]
+    run = load_config(None, [*settings, "generation.height=16", "generation.width=16"])
+    done = make_edit(run, MethodConfig(steps=2), EditConfig(concept, method="uce", pool=pool), str(tmp_path / "edit"))
+    print_edit(done)
+    said = capsys.readouterr().out
+    assert shown in said and (shown or not ("pictures are of" in said or "no pictures" in said))
+    assert bool(done["before"]) == ("no pictures" not in shown) and Path(done["before"]).exists()
+    if done["before"]:
+        sheet = write_sheet(run, [done["edit"]], 2, str(tmp_path / "sheet"), others=0)
+        assert sheet["pictures"] == {"boat": 1, "dog": 2}[concept]
+    none = make_edit(run, MethodConfig(steps=2), EditConfig(concept, method="uce", sheet=0), str(tmp_path / "none"))
+    assert none["shown"] == "no pictures: --sheet is 0" and not none["before"]
 
 
 def test_an_evaluation_says_how_edits_were_made() -> None:

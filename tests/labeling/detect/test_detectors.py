@@ -133,7 +133,7 @@ def test_wrong_paths_get_a_sentence(tmp_path):
     with pytest.raises(InputError, match="is a bert model"):
         load_detector(DetectorConfig(path=str(tmp_path)))
     (tmp_path / "config.json").write_text('{"model_type": "florence2"}')
-    with pytest.raises(InputError, match="is a Florence-2, whose boxes have no score"):
+    with pytest.raises(InputError, match="is a florence2 model, which gives boxes no score"):
         load_detector(DetectorConfig(path=str(tmp_path)))
 
 

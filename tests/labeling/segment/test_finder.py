@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.jobs.config.schema import load_config
+from gazetteer.jobs.operate.plan import plan
+from gazetteer.jobs.operate.rates import Rates
+from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.detect.protocol import DetectorConfig
+from gazetteer.labeling.pipeline.checks import check_inputs
 from gazetteer.labeling.segment.finder import ModelFinder, cut_out, load_finder
 from gazetteer.labeling.segment.load import load_segmenter
 from gazetteer.labeling.segment.protocol import Box, Segmenter, SegmenterConfig
@@ -87,7 +90,38 @@ def test_sam_hq_cuts_out_what_its_library_does(folders: dict[str, str]) -> None:
     assert abs(found[0].predicted_iou - float(out.iou_scores[0, 0, 0])) < 1e-3
 
 
-def test_a_model_of_another_kind_is_named_with_those_accepted(folders: dict[str, str]) -> None:
-    with pytest.raises(InputError, match=r"is a omdet-turbo model; segmenter\.library transformers accepts sam, sam2"):
-        load_segmenter(SegmenterConfig(path=folders["omdet"]))
-    assert Path(folders["sam3"]).is_dir()
+WRONG = [
+    ("detector", "sam_hq", "is a sam_hq model, which cuts out what is in a box and finds nothing itself: name it segm"),
+    ("detector", "edgetam", "is a edgetam model, which cuts out what is in a box"),
+    ("segmenter", "omdet", "is a omdet-turbo model, which finds things and gives boxes: name it detector.path"),
+    (
+        "segmenter",
+        "sam3",
+        "is a sam3 model, which finds what it cuts out: name it detector.path and leave segmenter.path",
+    ),
+]
+ACCEPTED = {
+    "detector": "accepts grounding-dino, mm-grounding-dino, owlv2",
+    "segmenter": "accepts sam, sam2, sam_hq and",
+}
+
+
+@pytest.mark.parametrize(("role", "name", "says"), WRONG)
+def test_a_model_in_the_place_of_the_other_is_refused_before_anything_is_loaded(
+    folders: dict[str, str], role: str, name: str, says: str
+) -> None:
+    path, said = folders[name], rf"{says}.*; {role}\.library transformers {ACCEPTED[role]}"
+    config = load_config(None, [f"{role}.path={path}"])
+    for refused in (
+        lambda: load_detector(config.detector) if role == "detector" else load_segmenter(config.segmenter),
+        lambda: check_inputs(config.stages),
+        lambda: plan(config, Rates()),
+    ):
+        with pytest.raises(InputError, match=said):
+            refused()
+
+
+def test_boxes_alone_and_masks_alone_are_told_apart_where_no_segmenter_is_named(folders: dict[str, str]) -> None:
+    for name, says in (("sam_hq", "finds nothing itself"), ("omdet", "segmenter.path names no model")):
+        with pytest.raises(InputError, match=says):
+            check_inputs(load_config(None, [f"detector.path={folders[name]}", "segmenter.path="]).stages)
