@@ -9,7 +9,7 @@ stacked, and both go when the context ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import TEXT, Port, Site
+from gazetteer.data.core.sites import TEXT, Port
 from gazetteer.data.inputs.edits import Edit, Target
 from gazetteer.diffusion.capture import cells, check_inputs
 from gazetteer.diffusion.changes import Action, changes_of, rows_of
@@ -26,17 +26,16 @@ from gazetteer.diffusion.denoisers.places import TextPlaces
 from gazetteer.diffusion.denoisers.registry import adapter_of, device_of, network
 from gazetteer.diffusion.schedule import Schedule
 from gazetteer.diffusion.watch import Hook, Passing, hooked, patched, watched
-from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import expect_directions, expect_width
 from gazetteer.sae.model.chunks import lengths_of
-from gazetteer.sae.model.given import Saes, loaded_saes
+from gazetteer.sae.model.given import GivenSaes, Saes, loaded_saes
 
 
 @contextmanager
 def steer(
     pipe: Any,
     edits: Sequence[Edit],
-    saes: Saes | None = None,
+    saes: GivenSaes | None = None,
     *,
     schedule: Schedule | None = None,
     guided: bool | None = None,
@@ -140,7 +139,7 @@ def _check_step(pipe: Any, stacked: list[tuple[int, int]], owed: _Owed, latents:
     check_inputs(pipe, noted, latents, "edits")
 
 
-def _actions(pipe: Any, edits: Sequence[Edit], saes: Saes | None, signal: str) -> list[Action]:
+def _actions(pipe: Any, edits: Sequence[Edit], saes: GivenSaes | None, signal: str) -> list[Action]:
     unresolved = [edit.name for edit in edits if not edit.targets]
     if unresolved:
         raise InputError(f"The edit of {unresolved[0]!r} has no targets yet; resolve it with a labelled run first.")
@@ -171,7 +170,7 @@ def _actions(pipe: Any, edits: Sequence[Edit], saes: Saes | None, signal: str) -
     ]
 
 
-def _direction(edit: Edit, target: Target, saes: Mapping[Site, SparseAutoencoder], width: int) -> Tensor:
+def _direction(edit: Edit, target: Target, saes: Saes, width: int) -> Tensor:
     if target.vector:
         if len(target.vector) != width:
             raise InputError(f"An edit's vector has {len(target.vector)} numbers, but {target.block} has {width}.")

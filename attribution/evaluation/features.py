@@ -30,12 +30,13 @@ from gazetteer.data.core.settings import Count, Fraction, OneOf, settings
 from gazetteer.data.core.sites import SITE_COLUMNS, Site, step_of
 from gazetteer.data.inputs.edits import Edit, Target
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
-from gazetteer.diffusion.steer import Saes, steer
+from gazetteer.diffusion.steer import steer
 from gazetteer.labeling.evidence.site_codes import site_of_row
 from gazetteer.labeling.interventions.resolve import WRITTEN
 from gazetteer.labeling.quality.intervals import Interval, mean_interval
 from gazetteer.labeling.rules.null import seeded
 from gazetteer.labeling.tables import load_labels
+from gazetteer.sae.model.given import Saes
 
 Labelled = dict[str, dict[Site, list[int]]]
 """Per concept and site its features, best first."""

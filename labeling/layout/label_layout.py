@@ -44,7 +44,7 @@ from gazetteer.labeling.layout.label_weights import (
 from gazetteer.labeling.layout.model import LayoutPrediction
 from gazetteer.labeling.layout.run import nearest_site
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
-from gazetteer.sae.model.given import Saes, loaded_saes
+from gazetteer.sae.model.given import GivenSaes, loaded_saes
 
 Floats = NDArray[np.float32]
 
@@ -251,7 +251,7 @@ class LabelLayout:
 
 
 def layout_of_labels(
-    labels: str | Path | pa.Table, saes: Saes | None = None, branch: str = "cond",
+    labels: str | Path | pa.Table, saes: GivenSaes | None = None, branch: str = "cond",
     prior: tuple[Sequence[str], Floats, Grid] | None = None, *, signal: str = "",
 ) -> LabelLayout:  # fmt: skip
     """A layout predictor from a table of labels alone; nothing else of its run is needed, and nothing is fitted.

@@ -20,7 +20,7 @@ from gazetteer.labeling.layout.score_maps import evidence_maps
 from gazetteer.labeling.layout.site_table import SiteTable
 from gazetteer.labeling.vocabulary.meant import meant
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
-from gazetteer.sae.model.given import Saes, loaded_saes
+from gazetteer.sae.model.given import GivenSaes, loaded_saes
 
 Floats = NDArray[np.float32]
 
@@ -147,7 +147,7 @@ def finest(grids: list[Grid]) -> Grid:
     return max(grids, key=lambda grid: (grid[0] * grid[1], grid))
 
 
-def fit_layout(run: LayoutRun, saes: Saes | None = None, branch: str = "cond", *, signal: str = "") -> LayoutModel:
+def fit_layout(run: LayoutRun, saes: GivenSaes | None = None, branch: str = "cond", *, signal: str = "") -> LayoutModel:
     """Fit a predictor on the discovery pictures of a run, from its tables alone.
 
     Args:

@@ -12,13 +12,14 @@ from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_site_saes
 from gazetteer.sae.model.sources import SaeSource
 
-Saes: TypeAlias = Mapping[Site, SparseAutoencoder] | SaeSource
-"""Loaded autoencoders by their sites; or a folder of sites, or patterns of sites, as the key ``saes`` names them."""
+Saes: TypeAlias = Mapping[Site, SparseAutoencoder]
+"""Loaded autoencoders by their sites."""
+
+GivenSaes: TypeAlias = Saes | SaeSource
+"""Those, or a folder of sites, or patterns of sites with what serves them, as the key ``saes`` names them."""
 
 
-def loaded_saes(
-    saes: Saes, sites: Iterable[Site], device: torch.device | str = "cpu", signal: str = ""
-) -> Mapping[Site, SparseAutoencoder]:
+def loaded_saes(saes: GivenSaes, sites: Iterable[Site], device: torch.device | str = "cpu", signal: str = "") -> Saes:
     """Those that are given, or those of these sites from where they lie; raises as `load_site_saes`."""
     if isinstance(saes, Mapping):
         loaded = {site: sae for site, sae in saes.items() if isinstance(site, Site)}
