@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import BRANCHES, Port
 from gazetteer.diffusion.capture import attention_blocks, updates
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.config.stated import Stated, understood
+from gazetteer.diffusion.config.stated import Stated, built, understood
 from gazetteer.diffusion.config.suitable import check_batches, check_pipeline, check_scheduler
 from gazetteer.diffusion.denoisers.adapter import Adapter
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of_index
@@ -23,7 +23,7 @@ from gazetteer.diffusion.schedule import rehearsed
 
 @dataclass(frozen=True)
 class Block:
-    """A block of a denoiser: its diffusers path, grid in cells at the model's own picture size, channels and streams.
+    """A block of a denoiser: its diffusers path, grid in cells, channels and streams.
 
     Attributes:
         streams: to each of which it adds an update; those of ``text`` have as many words as the prompt, no grid.
@@ -45,6 +45,7 @@ class Offer:
         blocks: in module order.
         branches: of guidance that it can run.
         dtype: that its weights are usually held in on a GPU.
+        named: channels of the blocks that were asked for; None of one that the model does not have.
     """
 
     pipeline: str
@@ -53,6 +54,7 @@ class Offer:
     usual: Usual
     branches: tuple[str, ...]
     dtype: str
+    named: dict[str, int | None]
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Skeleton:
 
 
 def blocks_of(config: ModelConfig) -> list[Block]:
-    """The blocks that the model at `config.path` offers, in module order.
+    """The blocks that the model at `config.path` offers, in module order, with grids at its own picture size.
 
     Raises:
         InputError: the path does not hold a diffusers pipeline with a U-Net or a known transformer.
@@ -100,12 +102,18 @@ def blocks_of(config: ModelConfig) -> list[Block]:
         return _blocks(whole)
 
 
-def offer_of(config: ModelConfig) -> Offer:
-    """What the model at `config.path` offers; raises InputError as `blocks_of`."""
+def offer_of(config: ModelConfig, size: tuple[int, int] = (0, 0), blocks: Sequence[str] = ()) -> Offer:
+    """What the model at `config.path` offers; raises InputError as `blocks_of`, and for a size that it cannot draw.
+
+    Args:
+        size: (height, width) in px of the pictures that the grids are of, 0 for the model's own.
+        blocks: to look for.
+    """
     whole = skeleton(config, weights=False)
     adapter = whole.adapter
     with whole.read():
-        blocks, usual = _blocks(whole), adapter.usual(whole.inside, whole.index)
+        offered, usual = _blocks(whole, *size), adapter.usual(whole.inside, whole.index)
+        named = {block: _channels(whole, block) for block in blocks}
         guided = GenerationConfig(guidance=max(usual.guidance, 2.0), branches=BRANCHES)
         try:
             adapter.check_guidance(whole.inside, whole.index, guided)
@@ -113,14 +121,28 @@ def offer_of(config: ModelConfig) -> Offer:
         except InputError:
             branches = BRANCHES[:1]
     dtype, name = "float16" if adapter is UNET else "bfloat16", str(whole.index["_class_name"])
-    return Offer(name, adapter.kind, blocks, usual, branches, dtype)
+    return Offer(name, adapter.kind, offered, usual, branches, dtype, named)
 
 
-def _blocks(whole: Skeleton) -> list[Block]:
+def _channels(whole: Skeleton, block: str) -> int | None:
+    """Of any block or part that can be listened to; None where there is none."""
+    try:
+        return whole.adapter.find(whole.network, block).channels
+    except InputError:
+        return None
+
+
+def _blocks(whole: Skeleton, height: int = 0, width: int = 0) -> list[Block]:
+    """With grids of pictures of a size in px, 0 for the model's own."""
     if whole.adapter is UNET:
-        return describe(whole.network)
-    grid = whole.adapter.grid(whole.inside, *whole.size())
+        return describe(whole.network, whole.size(height, width))
+    grid = whole.adapter.grid(whole.inside, *whole.size(height, width))
     known = whole.adapter.blocks(whole.network)
+    if not known:
+        raise InputError(
+            f"The {WHAT} {whole.source} cannot be listened to: its {whole.adapter.part}/config.json describes a "
+            f"{type(whole.network).__name__} without a single block."
+        )
     return [Block(path, *grid, info.channels, info.streams) for path, info in known.items()]
 
 
@@ -173,19 +195,22 @@ def skeleton(config: ModelConfig, generation: GenerationConfig | None = None, we
         settings = kind.load_config(source, subfolder=adapter.part, **options)
         check_pipeline(str(index["_class_name"]), index, settings, vae, adapter, generation)
         with torch.device("meta"):
-            network = kind.from_config(settings)
+            network = built(kind, settings, f"{WHAT} {source}", f"{adapter.part}/config.json")
     asked: list[tuple[str, str, Any]] = []
     stated = (("model_index.json", index), (f"{adapter.part}/config.json", network.config), ("vae/config.json", vae))
     index, inside, vae = (Stated(file, values, asked) for file, values in stated)
     return Skeleton(adapter, network.eval(), index, inside, vae, source, options, asked)
 
 
-def describe(unet: Any) -> list[Block]:
-    """The blocks of a U-Net whose weights are on the meta device: one call with shapes and no numbers."""
+def describe(unet: Any, size: tuple[int, int] | None = None) -> list[Block]:
+    """The blocks of a U-Net whose weights are on the meta device: one call with shapes and no numbers.
+
+    size: of the latents, (height, width); None for its own.
+    """
     import torch
 
     settings = unet.config
-    height, width = latent_size(settings)
+    height, width = size or latent_size(settings)
     latents = torch.empty(1, settings.in_channels, height, width, device="meta")
     states = torch.empty(1, 77, text_width(settings), device="meta")
     more: dict[str, Any] = {}

@@ -158,7 +158,8 @@ def count(run: Any) -> int:
 
 
 def _part(cls: Any, path: str, name: str, options: dict[str, str]) -> Any:
-    return cls.from_config(cls.load_config(path, subfolder=name, **options)).eval().requires_grad_(False)
+    settings = cls.load_config(path, subfolder=name, **options)
+    return built(cls, settings, f"text-to-image model {path}", f"{name}/config.json").eval().requires_grad_(False)
 
 
 def _conditions(unet: Any, tokens: int) -> dict[str, Any]:

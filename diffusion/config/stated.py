@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -46,3 +47,35 @@ def understood(what: str, source: str, asked: list[tuple[str, str, Any]]) -> Ite
         file, key, value = asked[-1]
         said = f"has no {key}" if isinstance(value, Stated) else f"says {key}={value!r}"
         raise InputError(f"The {what} {source} cannot be used: its {file} {said} ({why}).") from error
+
+
+def built(kind: Any, settings: Mapping[str, Any], model: str, file: str) -> Any:
+    """A network of a class of diffusers, by its configuration.
+
+    Args:
+        model, file: as sentences call them.
+
+    Raises:
+        InputError: it cannot be made; names the values of other types than the class has by default. Where all are as
+            they should be, what was thrown is.
+    """
+    try:
+        return kind.from_config(settings)
+    except Exception as error:  # no type or range is asked of a configuration, so that anything may be thrown
+        usual = {name: own.default for name, own in inspect.signature(kind.__init__).parameters.items()}
+        odd = [
+            f"{key}={settings[key]!r} (by default {default!r})"
+            for key, default in usual.items()
+            if type(default) in _ALIKE and key in settings and not isinstance(settings[key], _ALIKE[type(default)])
+        ]
+        if not odd:
+            raise
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(f"The {model} cannot be used: its {file} says {', '.join(odd)} ({why}).") from error
+
+
+_ALIKE: dict[type, tuple[type, ...]] = {
+    bool: (bool,), int: (int, float, list, tuple), float: (int, float), str: (str,), tuple: (list, tuple, int),
+    list: (list, tuple, int),
+}  # fmt: skip
+"""What a value may be, by the type of its default."""

@@ -68,6 +68,8 @@ def asked(**more: Any) -> GenerationConfig:
         ("sd3", "model_index.json", "scheduler", "x", "the class of its scheduler, not 'x'"),
         ("sd3", "model_index.json", "scheduler", -1, "the class of its scheduler, not -1"),
         ("sd3", "model_index.json", "vae", ABSENT, "the class of its vae, not None"),
+        ("sd3", "transformer/config.json", "patch_size", None, "transformer/config.json says patch_size=None"),
+        ("flux", "transformer/config.json", "num_attention_heads", "x", "says num_attention_heads='x'"),
     ],
 )
 def test_a_value_that_nobody_can_use_is_named(
@@ -82,6 +84,14 @@ def test_a_value_that_nobody_can_use_is_named(
     if value is not ABSENT:  # what the VAE's class would take then is priced
         with pytest.raises(InputError):
             model_cost(model, 2)
+
+
+def test_a_transformer_of_no_layers_offers_nothing(stating: Any) -> None:
+    model = ModelConfig(path=str(stating("sd3", "transformer/config.json", "num_layers", 0)))
+    with pytest.raises(InputError, match="describes a SD3Transformer2DModel without a single block"):
+        offer_of(model)
+    with pytest.raises(InputError, match=r"no block 'transformer_blocks\.0'"):
+        check_model(model, asked())
 
 
 @pytest.mark.parametrize("key", ["base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len"])
