@@ -127,3 +127,8 @@ def called_alike(t: float) -> tuple[float, float]:
 def step_of(t: float, steps: int) -> int:
     """0-based sampler step of position `t` among `steps` steps (t=1.0 -> 0, t=0.0 -> steps - 1)."""
     return int((1.0 - t) * (steps - 1) + 0.5)
+
+
+def nearest_t(t: float, steps: int) -> float:
+    """Position of the sampler step that is heard at `t` among `steps` steps (of one step, 1.0)."""
+    return 1.0 - step_of(t, steps) / (steps - 1) if steps > 1 else 1.0

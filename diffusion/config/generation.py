@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import product
+import logging
+from itertools import combinations, product
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Count, Effect, Natural, setting, settings
-from gazetteer.data.core.sites import BRANCHES, SIGNALS, STREAMS, TEXT, Site
+from gazetteer.data.core.sites import BRANCHES, SIGNALS, STREAMS, TEXT, Site, nearest_t, step_of
+
+log = logging.getLogger(__name__)
+
+FAR = 0.05
+"""A site is called by the t that was asked for; further than this from the step that is heard, the name misleads."""
 
 
 @settings("generation")
@@ -51,7 +57,11 @@ class GenerationConfig:
         Effect.CODES, "`cond`, `uncond` or both halves of classifier-free guidance.", default=BRANCHES
     )
     t: tuple[float, ...] = setting(
-        Effect.CODES, "Where in the sampling: 1.0 is the first step, 0.0 the last.", default=(1.0, 0.5, 0.0)
+        Effect.CODES,
+        "Where in the sampling: 1.0 is the first step, 0.0 the last. Of n steps those between lie 1 / (n - 1) apart, "
+        "and the nearest is heard: two t of one step are refused, one further than 0.05 from its step is warned of, "
+        "and `plan` says which steps they are.",
+        default=(1.0, 0.5, 0.0),
     )
     exact: bool = setting(
         Effect.PICTURES,
@@ -86,3 +96,29 @@ class GenerationConfig:
         """All sites, sorted."""
         every = product(self.blocks, self.branches, self.t, self.streams, self.signals)
         return sorted(Site(*columns) for columns in every)
+
+    @property
+    def moments(self) -> dict[float, float]:
+        """By t the position of the sampler step that is heard there."""
+        return {t: nearest_t(t, self.steps) for t in self.t}
+
+
+def check_moments(generation: GenerationConfig) -> None:
+    """Refuse two t that fall on one sampler step, whose sites would be one; warn of any that lies `FAR` from its step.
+
+    Asked of what listens to a model, and not of what only draws with it.
+    """
+    steps, moments = generation.steps, generation.moments
+    for earlier, later in combinations(moments, 2):
+        if step_of(earlier, steps) == step_of(later, steps):
+            raise InputError(
+                f"generation.t holds {earlier:g} and {later:g}, which both fall on step {step_of(later, steps) + 1} of "
+                f"{steps} (t = {moments[later]:.2f}), so that their sites would be one and the same; leave one of them "
+                "out, or raise generation.steps."
+            )
+    far = [f"{t:g} is heard at t = {real:.2f}" for t, real in moments.items() if round(abs(t - real), 6) > FAR]
+    if far:
+        log.warning(
+            "generation.t: of %d sampler steps %s, where the nearest one lies; sites and tables go by the t that was "
+            "asked for.", steps, ", and ".join(far),
+        )  # fmt: skip

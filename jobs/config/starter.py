@@ -9,8 +9,9 @@ from itertools import combinations
 from pathlib import Path
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import BRANCHES
+from gazetteer.data.core.sites import BRANCHES, nearest_t
 from gazetteer.data.inputs.prompt_pool import side_of
+from gazetteer.diffusion.config.generation import FAR
 from gazetteer.jobs.config.reference import flow
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.labeling.vocabulary.concept_index import require_distinct
@@ -157,7 +158,7 @@ def _text(start: Starter, blocks: Sequence[str], prompts: str) -> str:
     trained = os.path.dirname(start.saes.rstrip("/"))
     exact = "" if start.device == "cpu" else "  exact: false              # pictures in batches; on a GPU\n"
     both = "or [cond, uncond]: twice the sites" if len(start.branches) > 1 else "the model never runs without a prompt"
-    t = str([1.0, 0.5, 0.0] if start.steps > 2 else [1.0, 0.0][: max(1, start.steps)])
+    t = str(_moments(start.steps))
     others = [block for block in blocks if block not in chosen_blocks(blocks)]
     return f"""\
 # A first configuration, to be changed. Paths are relative to this file where they exist there, else to where you are.
@@ -204,6 +205,14 @@ sae:
 
 executor: serial            # ray: workers in parallel, here or on a cluster
 """
+
+
+def _moments(steps: int) -> list[float]:
+    """First, middle and last step, each once; the middle of few steps by where it lies."""
+    if steps < 3:
+        return [1.0, 0.0][: max(1, steps)]
+    middle = nearest_t(0.5, steps)
+    return [1.0, 0.5 if abs(middle - 0.5) <= FAR else round(middle, 2), 0.0]
 
 
 def _absolute(path: str) -> str:

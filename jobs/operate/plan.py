@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import TEXT, Site, step_of
+from gazetteer.data.core.sites import TEXT, Site
 from gazetteer.data.core.terminal import print_table
 from gazetteer.data.inputs.given.open import open_given
+from gazetteer.diffusion.config.generation import check_moments
 from gazetteer.diffusion.flops import ModelCost, model_cost
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.label.shards import read_pool
@@ -53,7 +54,7 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         (table -> bytes), ``seconds`` (stage -> seconds of one device; None without a rate), ``device_hours``,
         ``hours`` (over all devices), ``hours_range`` (lowest, highest that may be expected), ``money``, ``tables``
         (seconds of reducing and compacting: `tables_cost`), ``sae`` (the same for the autoencoders' training, or
-        None), and ``assumed``: what was not counted but assumed, a sentence each.
+        None), ``moments`` (t -> that of the step that is heard), and ``assumed``: what was assumed, a sentence each.
 
     Raises:
         InputError: configurations that cannot be read, prompts or a vocabulary that `gazetteer label` refuses, a run of
@@ -70,11 +71,10 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
     if not reference:
         assumed.append(f"{SEGMENTS} segments a picture, and the embedded models' bytes a pixel, code and segment")
         assumed.append("evidence has a row for every feature and concept in every shard, which is at most what it has")
-    given = open_given(config.pictures, config.seed) if config.pictures.kind else None
-    calls = model.calls
+    calls, given = model.calls, open_given(config.pictures, config.seed) if config.pictures.kind else None
     if given is not None:  # one call of the denoiser at every t
         config = dataclasses.replace(config, images=min(config.images, len(given)))
-        calls = len({step_of(t, config.generation.steps) for t in config.generation.t})
+        calls = len(config.generation.t)
         assumed.append("pictures are given: nothing is detected or cut out, and encoding one costs what decoding does")
     captions = _captions(config, assumed) if given is None else []
     saes = _saes(config, model, assumed)
@@ -103,12 +103,14 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         **_hours(seconds, rates, reference[0].spread() if reference else RANGE),
         "tables": _tables(config, model, saes, sum(sizes.values()), rates.like),
         "sae": _sae(config, model, rates) if config.sae else None,
+        "moments": config.generation.moments,
         "assumed": assumed,
     }
 
 
 def _check_as_label_does(config: RunConfig) -> None:
-    """Refuse names, prompts and words that `gazetteer label` would: they are not worth a price."""
+    """Refuse moments, names, prompts and words that `gazetteer label` would: they are not worth a price."""
+    check_moments(config.generation)
     if _readable(config):
         read_pool(config)
         vocabulary = check_names(config.stages)
@@ -261,6 +263,7 @@ def print_plan(result: dict[str, Any]) -> None:
     print(f"{result['images']} pictures in {result['shards']} shards, {result['sites']} sites", end=", ")
     print(f"{result['features']} features")
     print("  " + ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in result["counts"].items()))
+    print("  heard: " + ", ".join(f"t = {t:g} at {real:.2f}" for t, real in result["moments"].items()))
     hours = {stage: seconds / 3600 for stage, seconds in (result["seconds"] or {}).items()}
     print()
     print_table(

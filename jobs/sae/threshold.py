@@ -14,6 +14,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.diffusion.blocks import check_model
+from gazetteer.diffusion.config.generation import check_moments
 from gazetteer.jobs.config.fingerprint import fingerprint_of, picture_digest
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
@@ -95,6 +96,7 @@ def _captured(config: RunConfig, pictures: int) -> Callable[[Site], list[Tensor]
     The pictures of one prompt stay in one part, unless all are of one. What was captured is held in half precision, and
     a site's is widened when it is asked for.
     """
+    check_moments(config.generation)
     if not config.ray_address or config.executor == "serial":
         check_devices({"model.device": config.model.device})
         check_model(config.model, config.generation)

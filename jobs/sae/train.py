@@ -29,6 +29,7 @@ from gazetteer.data.inputs.prompts import Item, shards_of
 from gazetteer.data.storage.local import LocalFiles, make_folder
 from gazetteer.data.storage.runlock import run_lock
 from gazetteer.diffusion.blocks import check_model
+from gazetteer.diffusion.config.generation import check_moments
 from gazetteer.jobs.config.fingerprint import fingerprint_of, picture_digest
 from gazetteer.jobs.config.groups import SaeConfig
 from gazetteer.jobs.config.schema import RunConfig
@@ -64,6 +65,7 @@ def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
         raise InputError("The configuration has no sae section, which names the training prompts.")
     if config.sae.stream:
         expect_no_words(config.generation)
+    check_moments(config.generation)
     out = Path(out)
     begun = says(out / "activations" / "sites.json", "format", "sites")
     begun = begun or any((out / "saes" / site.slug).is_dir() for site in config.generation.sites)

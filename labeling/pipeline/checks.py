@@ -12,19 +12,20 @@ from gazetteer.data.core.sites import TEXT, Site
 from gazetteer.data.inputs.given.open import open_given
 from gazetteer.data.inputs.model_files import check_model_folder, expect_shipped, looks_like_folder
 from gazetteer.diffusion.blocks import check_model
+from gazetteer.diffusion.config.generation import check_moments
 from gazetteer.labeling.detect.load import segments
 from gazetteer.labeling.detect.vocabulary_check import check_concepts
 from gazetteer.labeling.pipeline.config import StageConfig
 from gazetteer.labeling.pipeline.given_names import require_names
 from gazetteer.labeling.segment.finder import NO_SEGMENTER
-from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.labeling.segment.load import segmenter_kind
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.checkpoint import check_weights, expect_site
-from gazetteer.sae.model.sources import SaeSource, configs, places, require_used, told_signals
+from gazetteer.sae.model.sources import SaeSource, configs, places, require_used, told_signals, unfinished_sites
 
 
 def check_inputs(config: StageConfig, here: bool = True) -> None:
-    """Refuse what no worker could work with: devices, models, blocks, autoencoders, the vocabulary, given names.
+    """Refuse what no worker could work with: moments, devices, models, blocks, autoencoders, the vocabulary, names.
 
     Nothing is loaded but configurations, the detector's tokenizer and, last, the autoencoders' weights, one by one; a
     hub's model is asked for its own.
@@ -36,6 +37,7 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
     Raises:
         InputError: the first thing that is wrong.
     """
+    check_moments(config.generation)
     vocabulary = check_names(config)
     sites = config.generation.sites
     expect_shipped("text-to-image model", Path(config.model.path))
@@ -81,10 +83,10 @@ def _check_models(config: StageConfig, shapes: Mapping[Site, Mapping[str, Any]],
                 raise InputError(NO_SEGMENTER)
             continue
         _check_finder(name, finder.path, finder.library == own)
-    widths = check_model(config.model, config.generation)
-    check_widths(config.saes, shapes, widths)
         if name == "segmenter" and finder.library != own:
             segmenter_kind(finder)
+    widths = check_model(config.model, config.generation)
+    check_widths(config.saes, shapes, widths)
     if not config.pictures.kind:
         check_concepts(config.detector, vocabulary.concepts)
 
@@ -102,6 +104,32 @@ def check_saes(saes: SaeSource, sites: Sequence[Site], signal: str = "") -> dict
         InputError: a pattern that matches no site, a site without an autoencoder, or one that belongs elsewhere.
     """
     require_used(saes, sites)
+    return _stated_shapes(saes, sites, signal)
+
+
+def check_present(saes: SaeSource, sites: Sequence[Site], signal: str, widths: Mapping[str, int]) -> int:
+    """As `check_saes`, `check_widths` and `check_weights`, of those autoencoders alone that are on this machine.
+
+    Args:
+        widths: channels by block; where a block has none, that of its autoencoder is not compared.
+
+    Returns:
+        how many of the sites have one.
+
+    Raises:
+        InputError: as they do.
+    """
+    require_used(saes, sites)
+    lacking = set(unfinished_sites(saes, sites))
+    where = {site: place for site, place in places(saes, sites).items() if site.slug not in lacking}
+    present = [site for site, place in where.items() if isinstance(place, Path)]
+    shapes = _stated_shapes(saes, present, signal)
+    check_widths(saes, {site: shape for site, shape in shapes.items() if site.block in widths}, widths)
+    return check_weights(saes, present, fetch=False)
+
+
+def _stated_shapes(saes: SaeSource, sites: Sequence[Site], signal: str) -> dict[Site, dict[str, Any]]:
+    """What the autoencoders of sites say of themselves; InputError where that is not that they belong there."""
     shapes, where, told = configs(saes, sites), places(saes, sites), told_signals(saes, sites, signal)
     for site, shape in shapes.items():
         expect_site(shape, site, where[site], told[site], mapped=isinstance(saes, Mapping))

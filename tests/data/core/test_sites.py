@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import BRANCHES, SIGNALS, SITE_COLUMNS, STREAMS, Port, Site, called_alike, step_of
+from gazetteer.data.core.sites import (
+    BRANCHES,
+    SIGNALS,
+    SITE_COLUMNS,
+    STREAMS,
+    Port,
+    Site,
+    called_alike,
+    nearest_t,
+    step_of,
+)
 
 
 def test_the_usual_stream_and_signal_are_not_named() -> None:
@@ -37,6 +47,12 @@ def test_a_site_at_a_third_is_that_which_tables_give_back() -> None:
     site = Site("a.0", "cond", 1 / 3)
     assert site == Site("a.0", "cond", round(float(np.float32(1 / 3)), 6)) and site.t == 0.333333
     assert step_of(site.t, 4) == step_of(1 / 3, 4) == 2
+
+
+def test_what_is_heard_lies_at_a_step() -> None:
+    assert [nearest_t(t, 3) for t in (1.0, 0.6, 0.33, 0.0)] == [1.0, 0.5, 0.5, 0.0]
+    assert nearest_t(0.33, 4) == pytest.approx(1 / 3) and nearest_t(0.0, 1) == 1.0
+    assert all(step_of(nearest_t(t / 50, 28), 28) == step_of(t / 50, 28) for t in range(51))
 
 
 @pytest.mark.parametrize("slug", ["a.0-output-text-cond-t0.50", "a.0-image-cond-t0.50", "a.0-cond", "a.0-cond-tx", ""])

@@ -14,6 +14,7 @@ import yaml
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import from_json
 from gazetteer.data.core.sites import BRANCHES, step_of
+from gazetteer.diffusion.config.generation import check_moments
 from gazetteer.jobs.config.schema import DEFAULT_CONFIG, PRESETS, RunConfig, load_config, presets
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.training.config import TrainConfig
@@ -28,11 +29,13 @@ def test_the_presets_there_are_and_that_they_are_packaged() -> None:
 
 
 @pytest.mark.parametrize("name", presets())
-def test_every_key_is_known(name: str) -> None:
+def test_every_key_is_known_and_every_t_a_step(name: str, caplog: pytest.LogCaptureFixture) -> None:
     file = PRESETS / f"{name}.yaml"
     file = file if file.exists() else DEFAULT_CONFIG.parent / f"{name}.yaml"
     raw, config = yaml.safe_load(file.read_text()), load_config(name)
     assert from_json(RunConfig, json.dumps(raw)).generation == config.generation and config.name == raw["name"]
+    check_moments(config.generation)
+    assert not caplog.records
 
 
 def test_paper_sd14_is_the_papers_job() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.prompt_pool import read_prompts
+from gazetteer.diffusion.config.generation import check_moments
 from gazetteer.jobs.config import starter
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.config.starter import Starter, chosen_blocks, write_starter
@@ -29,6 +30,20 @@ UNET = [
 )
 def test_blocks_to_begin_with(blocks: list[str], chosen: list[str]) -> None:
     assert chosen_blocks(blocks) == chosen
+
+
+@pytest.mark.parametrize(
+    ("steps", "t"),
+    [(1, (1.0,)), (2, (1.0, 0.0)), (3, (1.0, 0.5, 0.0)), (4, (1.0, 0.33, 0.0)), (6, (1.0, 0.4, 0.0)),
+     (9, (1.0, 0.5, 0.0)), (50, (1.0, 0.5, 0.0))],
+)  # fmt: skip
+def test_every_t_that_is_written_is_a_step(
+    tmp_path: Path, steps: int, t: tuple[float, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_starter(Starter(MODEL, ["dog", "tree"], steps=steps), UNET, tmp_path / "mine.yaml")
+    generation = load_config(tmp_path / "mine.yaml").generation
+    check_moments(generation)
+    assert generation.t == t and not caplog.records
 
 
 def test_prompts_are_written_where_none_are_named(tmp_path: Path) -> None:

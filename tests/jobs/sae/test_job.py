@@ -187,6 +187,15 @@ def test_a_damaged_shard_stops_the_training_by_name_until_it_is_captured_again(
     assert shard.read_bytes() == content
 
 
+def test_two_t_of_one_step_are_refused_before_a_picture_is_captured(
+    tmp_path: Path, settings: list[str], capsys: pytest.CaptureFixture[str]
+):
+    two = ["generation.steps=3", "generation.t=[0.6, 0.5]"]
+    assert main(["sae", "train", "--out", str(tmp_path / "out"), "--set", *settings, *two]) == 2
+    assert "holds 0.6 and 0.5, which both fall on step 2 of 3 (t = 0.50)" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_activations_of_other_settings_that_lie_there_are_not_trained_on(
     tmp_path: Path, settings: list[str], capsys: pytest.CaptureFixture[str]
 ):
