@@ -10,6 +10,9 @@ from typing import Any
 from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine
 from gazetteer.jobs.cli.output import print_json
 
+OF_PICTURES = ("generation.height", "generation.width")
+"""What `doctor` takes by ``--set`` beside ``--model``: the picture size, by which the grids go."""
+
 
 def add_config(verbs: Any) -> None:
     """Add the verbs."""
@@ -135,13 +138,30 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from gazetteer.diffusion.load import ModelConfig
     from gazetteer.jobs.operate.doctor import examine, print_report, print_saes, read_saes
 
-    if arguments.model and config is not None:
-        raise InputError("The model is named twice, by --model and by a configuration; leave one of them out.")
-    asked = ModelConfig(path=arguments.model) if arguments.model else config.model if config is not None else None
-    report = examine(asked)
+    others = [key for override in arguments.overrides if (key := override.partition("=")[0]) not in OF_PICTURES]
+    if arguments.model and (arguments.config or others):
+        raise InputError(
+            "The model is named twice, by --model and by a configuration; leave one of them out. Beside --model, --set "
+            f"takes {' and '.join(OF_PICTURES)} alone."
+        )
+    size = (config.generation.height, config.generation.width) if config is not None else (0, 0)
+    if arguments.model:
+        report = examine(ModelConfig(path=arguments.model), size)
+    elif config is None or _model_alone(arguments):
+        report = examine(config and config.model, size)
+    else:
+        report = examine(config.model, size, config.generation.blocks)
     print_report(report)
-    if config is not None:
-        report["saes"] = read_saes(config)
+    if config is not None and not arguments.model and not _model_alone(arguments):
+        widths = {block: channels for block, channels in report["named"].items() if channels is not None}
+        report["saes"] = read_saes(config, widths)
         print_saes(report["saes"])
     print_json(arguments, report)
     return DONE
+
+
+def _model_alone(arguments: argparse.Namespace) -> bool:
+    """Whether ``--set`` names a model and neither blocks nor autoencoders: the embedded ones are none of that model."""
+    keys = [override.partition("=")[0] for override in arguments.overrides]
+    groups = {key.partition(".")[0] for key in keys}
+    return not arguments.config and "model" in groups and "saes" not in groups and "generation.blocks" not in keys

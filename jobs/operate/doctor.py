@@ -7,6 +7,7 @@ import importlib
 import os
 import platform
 import shutil
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +26,17 @@ PACKAGES = {
 }  # fmt: skip
 
 
-def examine(model: ModelConfig | None = None) -> dict[str, Any]:
+def examine(
+    model: ModelConfig | None = None, size: tuple[int, int] = (0, 0), blocks: Sequence[str] = ()
+) -> dict[str, Any]:
     """Package versions (None: missing), devices, memory and free space, and, with a model, its attention blocks.
 
+    Args:
+        size: (height, width) in px of the pictures that the grids are of, 0 for the model's own.
+        blocks: which a configuration names; their channels are ``named``, None where the model has no such block.
+
     Raises:
-        InputError: the model cannot be loaded.
+        InputError: the model cannot be loaded, or not draw pictures of that size.
     """
     import torch
 
@@ -52,19 +59,24 @@ def examine(model: ModelConfig | None = None) -> dict[str, Any]:
     }
     if model is not None:
         report["model"] = model.path
-        report |= _offer(model)
+        report |= _offer(model, size, blocks)
     return report
 
 
-def read_saes(config: RunConfig) -> dict[str, int]:
-    """How many sites a configuration names, and how many have an autoencoder on this machine, whose weights were read.
+def read_saes(config: RunConfig, widths: Mapping[str, int]) -> dict[str, int]:
+    """How many sites a configuration names, and how many have an autoencoder on this machine that `label` would take.
+
+    Args:
+        widths: channels of the model's blocks, by their paths.
 
     Raises:
-        InputError: one is damaged, or a pattern of ``saes`` cannot be read.
+        InputError: one is damaged or belongs elsewhere, a pattern of ``saes`` cannot be read, or two sites are one.
     """
-    check = importlib.import_module("gazetteer.sae.model.checkpoint").check_weights
+    check_moments = importlib.import_module("gazetteer.diffusion.config.generation").check_moments
+    check_present = importlib.import_module("gazetteer.labeling.pipeline.checks").check_present
     sites = config.generation.sites
-    return {"sites": len(sites), "read": check(config.saes, sites, fetch=False)}
+    check_moments(config.generation)
+    return {"sites": len(sites), "read": check_present(config.saes, sites, config.sae_check.signal, widths)}
 
 
 def _devices(torch: Any) -> list[dict[str, Any]]:
@@ -108,17 +120,21 @@ def print_report(report: dict[str, Any]) -> None:
                 for of in report["blocks"]
             ),
         )
+        absent = [block for block, channels in report["named"].items() if channels is None]
+        if absent:
+            print(f"not in this model, though generation.blocks names them: {', '.join(absent)}")
 
 
 def print_saes(read: dict[str, int]) -> None:
     """What `read_saes` gives as text."""
     count, sites = read["read"], read["sites"]
-    print(f"\nautoencoders: those of {count} of {sites} sites are on this machine" + ", and whole" * bool(count))
+    sound = ", whole and fitting" if count else ""
+    print(f"\nautoencoders: those of {count} of {sites} sites are on this machine{sound}")
 
 
-def _offer(model: ModelConfig) -> dict[str, Any]:
+def _offer(model: ModelConfig, size: tuple[int, int], blocks: Sequence[str]) -> dict[str, Any]:
     """Blocks with grid, width and streams, and how the pipeline draws, from the model's configuration alone."""
-    offer = importlib.import_module("gazetteer.diffusion.blocks").offer_of(model)
+    offer = importlib.import_module("gazetteer.diffusion.blocks").offer_of(model, size, blocks)
     drawn = {"steps": offer.usual.steps, "guidance": offer.usual.guidance, "branches": list(offer.branches)}
-    about = {"pipeline": offer.pipeline, "denoiser": offer.kind, **drawn}
+    about = {"pipeline": offer.pipeline, "denoiser": offer.kind, **drawn, "named": offer.named}
     return {**about, "blocks": [dataclasses.asdict(block) for block in offer.blocks]}

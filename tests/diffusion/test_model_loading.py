@@ -21,6 +21,7 @@ from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.jobs.operate.doctor import examine
+from tests.support.models.dits import saved_dit
 from tests.support.models.original_models import random_segmenter
 from tests.support.models.single_file import write_single_file
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
@@ -118,6 +119,31 @@ def test_the_doctor_takes_a_model_by_path_or_by_configuration(folder: Path) -> N
     assert found["blocks"] == same["blocks"] and found["model"] == same["model"] == str(folder)
     both = in_process("doctor", "--model", str(folder), "--config", "flux-schnell")
     assert both.returncode == 2 and "The model is named twice" in both.stderr
+
+
+def test_the_doctor_shows_the_grids_of_the_size_that_is_asked_for(folder: Path, tmp_path: Path) -> None:
+    transformer = saved_dit("sd3", tmp_path / "sd3")
+    for model in (folder, transformer):
+        grids = []
+        for size in ([], ["generation.height=64", "generation.width=96"]):
+            by_path = in_process("doctor", "--model", str(model), "--json", *(["--set", *size] if size else []))
+            by_config = in_process("doctor", "--json", "--set", f"model.path={model}", *size)
+            assert (by_path.returncode, by_config.returncode) == (0, 0), by_path.stderr + by_config.stderr
+            found, same = (json.loads(done.stdout)["blocks"] for done in (by_path, by_config))
+            assert found == same
+            grids.append({(block["height"], block["width"]) for block in found})
+        assert grids[0] != grids[1] and max(grids[1])[1] * 2 == max(grids[1])[0] * 3
+    generation = GenerationConfig(
+        steps=1, guidance=1.0, height=64, width=96, blocks=("transformer_blocks.0",), branches=("cond",), t=(1.0,)
+    )
+    heard: set[tuple[int, int]] = set()
+    made = Generator(load_pipeline(ModelConfig(path=str(transformer))), generation)
+    made.sample(["a"], [0], lambda _site, _x, height, width: heard.add((height, width)), decode=False)
+    assert grids[1] == heard, "of the transformer, the last"
+    wrong = in_process("doctor", "--model", str(folder), "--set", "generation.height=17")
+    assert wrong.returncode == 2 and "generation.height is 17" in wrong.stderr
+    other = in_process("doctor", "--model", str(folder), "--set", "generation.height=64", "images=3")
+    assert other.returncode == 2 and "generation.height and generation.width alone" in other.stderr
 
 
 def test_blocks_seen_by_the_doctor_are_those_of_a_run(folder: Path) -> None:

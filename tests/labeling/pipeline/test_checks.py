@@ -12,9 +12,13 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.blocks import blocks_of
+from gazetteer.diffusion.load import ModelConfig
 from gazetteer.jobs.config.schema import DEFAULT_CONFIG, load_config
 from gazetteer.labeling.pipeline.checks import check_devices, check_inputs
 from gazetteer.labeling.pipeline.config import StageConfig
+from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
+from tests.support.models.dits import saved_dit
 from tests.support.system.running import ROOT, SMALL, in_process
 
 MODELS = DEFAULT_CONFIG.parent / "models"
@@ -126,6 +130,34 @@ def test_the_doctor_says_it_too_and_what_is_not_there_yet(tmp_path: Path) -> Non
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["saes"] == {"sites": 2, "read": read}
         assert f"autoencoders: those of {read} of 2 sites are on this machine" in done.stderr
+
+
+def test_the_doctor_compares_autoencoders_with_their_sites_as_plan_does(tmp_path: Path) -> None:
+    model = saved_dit("sd3", tmp_path / "sd3")
+    width = blocks_of(ModelConfig(path=str(model)))[0].channels
+    one = [
+        f"model.path={model}", "generation.blocks=[transformer_blocks.0]", "generation.branches=[cond]",
+        "generation.t=[1.0]",
+    ]  # fmt: skip
+    for name, d, about in (
+        ("fits", width, {"signal": "update"}), ("wide", width + 8, {"signal": "update"}),
+        ("text", width, {"signal": "output", "stream": "text", "block": "transformer_blocks.0"}),
+    ):  # fmt: skip
+        SparseAutoencoder(SAEConfig(d, 32, 4)).initialise(0).save_pretrained(tmp_path / name, about)
+    for name, says in (
+        ("fits", ""), ("wide", f"expects {width + 8} channels, but transformer_blocks.0 has {width}"),
+        ("text", "reads the text stream, not the image"),
+    ):  # fmt: skip
+        settings = [*one, f'saes={{"*": {tmp_path / name}}}']
+        doctor, plan = (in_process(verb, "--set", *settings) for verb in ("doctor", "plan"))
+        assert doctor.returncode == plan.returncode == (2 if says else 0), doctor.stderr + plan.stderr
+        assert says in doctor.stderr and doctor.stderr == plan.stderr
+    done = in_process("doctor", "--set", f"model.path={model}", f"generation.blocks=[{MID}]", "saes=none")
+    assert done.returncode == 0 and f"not in this model, though generation.blocks names them: {MID}" in done.stdout
+    alone = in_process("doctor", "--set", f"model.path={model}")
+    assert alone.returncode == 0 and "autoencoders" not in alone.stdout, "the embedded ones are of another"
+    twice = in_process("doctor", "--set", *one, "generation.steps=3", "generation.t=[0.6, 0.5]", "saes=none")
+    assert twice.returncode == 2 and "both fall on step 2 of 3" in twice.stderr
 
 
 @pytest.mark.alone  # it names the executor ray; were the check late, Ray would start
