@@ -145,7 +145,7 @@ class _Lease:
         self._renewed = time.time()
 
     def _content(self) -> bytes:
-        holder = {"holder": _me(), "pid": os.getpid(), "machine": _machine()}
+        holder = {"holder": _me(), "pid": os.getpid(), "machine": machine()}
         return json.dumps({**holder, "token": self._token, "renewed": time.time()}).encode()
 
     def _read(self) -> dict[str, Any]:
@@ -163,15 +163,18 @@ def _alive(lease: dict[str, Any]) -> bool:
         return False
     # A stamp from far in the future is that of a holder whose clock jumped: as stale as an old one, or nobody could
     # ever go on.
-    return abs(age) < LEASE_SECONDS and not _dead_here(lease)
+    return abs(age) < LEASE_SECONDS and not dead_here(lease.get("machine"), lease.get("pid"))
 
 
-def _dead_here(lease: dict[str, Any]) -> bool:
-    """Whether the holder was a process of this very machine, start and process table that is no more."""
-    if not lease.get("machine") or lease["machine"] != _machine() or not isinstance(lease.get("pid"), int):
+def dead_here(where: Any, process: Any) -> bool:
+    """Whether a process was one of this very machine, start and process table that is no more.
+
+    where: what `machine` gave it.
+    """
+    if not where or where != machine() or type(process) is not int or process < 1:
         return False
     try:
-        os.kill(lease["pid"], 0)
+        os.kill(process, 0)
     except ProcessLookupError:
         return True
     except (PermissionError, OverflowError):
@@ -179,7 +182,7 @@ def _dead_here(lease: dict[str, Any]) -> bool:
     return False
 
 
-def _machine() -> str:
+def machine() -> str:
     """This start of this machine and this table of processes (containers have their own); empty where unknown."""
     with suppress(OSError):
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.storage.runlock import dead_here
 
 RATES = ("images_per_second", "seconds_left")
 SILENT = 6
@@ -18,10 +19,11 @@ def status(run: str | os.PathLike[str]) -> dict[str, Any]:
     """Where the run stands; nothing is written and no lock is taken.
 
     Returns:
-        ``state``: ``complete``, ``running``, ``silent`` (it was running and has stopped writing: killed, or cut off),
-        ``stopped``, ``failed`` or ``planned`` (nobody has worked on it yet); ``shards``, ``images``,
-        ``images_per_second``, ``seconds_left``, ``stage``, ``error``, ``host``, ``process``, ``started``, ``updated``,
-        ``seconds_silent`` (by this machine's clock), ``failing`` (pictures, of a complete run).
+        ``state``: ``complete``, ``running``, ``silent`` (it was running and has stopped writing, or was a process of
+        this machine that is no more: killed, or cut off), ``stopped``, ``failed`` or ``planned`` (nobody has worked on
+        it yet); ``shards``, ``images``, ``images_per_second``, ``seconds_left``, ``stage``, ``error``, ``host``,
+        ``process``, ``started``, ``updated``, ``seconds_silent`` (by this machine's clock), ``gone`` (it was running,
+        and its process is known to be no more), ``failing`` (pictures, of a complete run).
 
     Raises:
         InputError: there is no run, or what it was started with cannot be read.
@@ -45,9 +47,10 @@ def status(run: str | os.PathLike[str]) -> dict[str, Any]:
     # What is committed counts: progress.json may lag behind it, or be of a process that was killed.
     shards |= {key: value for key, value in dict(progress.get("shards") or {}).items() if key != "done" and value}
     images |= dict(progress.get("images") or {})
-    result |= {"shards": shards, "images": images, "seconds_silent": _age(progress.get("updated"))}
+    gone = progress.get("state") == "running" and dead_here(progress.get("machine"), progress.get("process"))
+    result |= {"shards": shards, "images": images, "seconds_silent": _age(progress.get("updated")), "gone": gone}
     if progress:
-        result["state"] = _state(progress, result["seconds_silent"])
+        result["state"] = "silent" if gone else _state(progress, result["seconds_silent"])
     if store.is_complete():
         manifest = store.read_json("manifest.json")
         result |= {"state": "complete", "stage": None, "error": None, "failing": len(manifest["failing"])}
@@ -56,6 +59,8 @@ def status(run: str | os.PathLike[str]) -> dict[str, Any]:
         result["images"]["done"] = manifest["images"]
     elif result["state"] != "running":
         result |= dict.fromkeys(RATES)
+        if shards["done"] != dict(progress.get("shards") or {}).get("done"):
+            images |= _counted(store)
     return result
 
 
@@ -76,7 +81,9 @@ def print_status(state: dict[str, Any]) -> None:
         print(f"{state['failing']} pictures failed and are in failures/; --retry-failed tries them again.")
     if state["stage"] == "reduce" and state["state"] in ("silent", "stopped", "failed"):
         print("every picture is committed; only the final tables are missing")
-    if state["state"] == "silent":
+    if state["state"] == "silent" and state["gone"]:
+        print(f"Process {state['process']} of this machine is no more; give its command again, and it resumes.")
+    elif state["state"] == "silent":
         print(f"It has not been heard of for {state['seconds_silent']:.0f} s; give its command again, and it resumes.")
     if state["state"] in ("stopped", "failed"):
         print(f"{state['error'] or 'It was stopped'}; give its command again, and it resumes.".replace(".;", ";"))
@@ -101,6 +108,12 @@ def _state(progress: dict[str, Any], silent: float | None) -> str:
         return "running" if silent is not None and silent <= limit else "silent"
     # A run that ended as complete and has lost its mark since was taken up again, and left.
     return "failed" if state == "failed" else "stopped"
+
+
+def _counted(store: RunFolder) -> dict[str, int]:
+    """Pictures of the shards that are committed, where their records say it: what was killed wrote them down late."""
+    done = [commit.info["images"] for commit in store.committed(drop=False).values() if "images" in commit.info]
+    return {"done": sum(done)} if done else {}
 
 
 def _done(store: RunFolder) -> int:

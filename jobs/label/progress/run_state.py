@@ -12,15 +12,18 @@ from datetime import datetime, timezone
 from typing import Any
 
 from gazetteer.data.core.errors import GazetteerError
+from gazetteer.data.storage.runlock import machine
 
 log = logging.getLogger(__name__)
 
 INTERVAL = 5.0
 """Seconds between two writes: a file that is much older than that belongs to a process that died."""
+SOON = 1.0
+"""Seconds at most until a committed shard is written, so that its pictures are counted nearly when it is."""
 
 
 class RunState:
-    """Written whole at every change of stage, at the end, and every `interval` seconds in between.
+    """Written whole at every change of stage, at the end, and in between every `interval` seconds and after commits.
 
     Args:
         write: puts a dict where readers look, atomically.
@@ -32,13 +35,14 @@ class RunState:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._stage_start = time.monotonic()
-        self._made = 0
+        self._made, self._news, self._written = 0, False, time.monotonic()
         self._state: dict[str, Any] = {
             "state": "running", "error": None, "stage": "plan",
             "shards": {"done": 0, "total": None, "with_failures": 0},
             "images": {"done": 0, "total": None, "failed": 0},
             "images_per_second": None, "seconds_left": None,
-            "process": os.getpid(), "host": socket.gethostname(), "started": _now(), "interval": interval,
+            "process": os.getpid(), "host": socket.gethostname(), "machine": machine(), "started": _now(),
+            "interval": interval,
         }  # fmt: skip
 
     def start(self) -> None:
@@ -74,6 +78,7 @@ class RunState:
             left = pictures["total"] - pictures["done"] - pictures["failed"]
             self._state["images_per_second"] = round(rate, 3)
             self._state["seconds_left"] = round(max(left, 0) / rate, 1) if rate else None
+            self._news = True
 
     @property
     def seconds_left(self) -> float | None:
@@ -96,14 +101,16 @@ class RunState:
         with self._lock:
             content = {**self._state, "updated": _now()}
             content |= {"shards": dict(content["shards"]), "images": dict(content["images"])}
+            self._news, self._written = False, time.monotonic()
         try:
             self._write(content)
         except GazetteerError as error:
             log.warning("progress.json could not be written: %s", error)
 
     def _beat(self) -> None:
-        while not self._stop.wait(self._interval):
-            self.publish()
+        while not self._stop.wait(min(self._interval, SOON)):
+            if self._news or time.monotonic() - self._written >= self._interval:
+                self.publish()
 
 
 def _now() -> str:

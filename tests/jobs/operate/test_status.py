@@ -17,7 +17,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.label.progress.run_state import RunState
-from gazetteer.jobs.operate.status import status
+from gazetteer.jobs.operate.status import SILENT, status
 from tests.support.runs.runs import commit, finished_run
 from tests.support.system.running import ONE_SITE, ROOT, SMALL, gazetteer
 
@@ -115,6 +115,11 @@ def test_a_process_that_stopped_writing_is_said_to_be_silent(tmp_path: Path) -> 
     assert found["seconds_left"] is not None
     commit(run, "s1")
     assert status(tmp_path)["shards"]["done"] == 2, "the commit counts, whatever progress.json says"
+    state.shard(2, 0)
+    until = time.monotonic() + 30
+    while status(tmp_path)["images"]["done"] != 4:
+        assert time.monotonic() < until, "a commit is written soon, however long the interval"
+        time.sleep(0.1)
 
     old = run.read_json("progress.json") | {"updated": "2020-01-01T00:00:00+00:00"}
     run.write_json("progress.json", old)
@@ -123,6 +128,21 @@ def test_a_process_that_stopped_writing_is_said_to_be_silent(tmp_path: Path) -> 
     assert found["seconds_left"] is None
     state.end("complete")
     assert status(tmp_path)["state"] == "stopped", "complete is what _SUCCESS says, nothing else"
+
+
+def test_a_killed_process_of_this_machine_is_known_at_once_and_its_committed_pictures_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    process = running(run, "images=6", "coverage.first=1.0")
+    until_committed(run, process, 1)
+    process.kill()
+    process.wait()
+    found = status(run)
+    assert found["state"] == "silent" and found["gone"] and found["seconds_silent"] < SILENT * found["interval"]
+    assert found["images"]["done"] == found["shards"]["done"] > 0, "shards of one picture"
+    assert main(["status", str(run)]) == 0
+    assert f"Process {process.pid} of this machine is no more; give its command again" in capsys.readouterr().out
 
 
 def test_readers_never_meet_half_a_progress_file(tmp_path: Path) -> None:
