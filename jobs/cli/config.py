@@ -148,7 +148,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     if arguments.model:
         report = examine(ModelConfig(path=arguments.model), size)
     elif config is None or _model_alone(arguments):
-        report = examine(config and config.model, size)
+        report = examine(None if config is None else config.model, size)
     else:
         report = examine(config.model, size, config.generation.blocks)
     print_report(report)
