@@ -140,6 +140,12 @@ def test_several_pictures_of_a_prompt_and_a_shorter_text_stream() -> None:
     assert torch.equal((edited != plain).any(dim=2), read)
 
 
+def test_a_longer_text_stream_than_the_pipelines_own_is_refused() -> None:
+    call = {"prompt": PROMPTS[0], "max_sequence_length": 512, "guidance_scale": 1.0}
+    with pytest.raises(InputError, match="holds 589 places where the encoders fill 333: .* max_sequence_length"):
+        texts("sd3", pipeline("sd3"), [edit_of("sd3", "cond")], **call)
+
+
 def test_of_flux_the_second_prompt_is_what_the_stream_holds() -> None:
     call = {"prompt": PROMPTS[0], "prompt_2": PROMPTS[1]}
     plain, edited = (texts("flux", pipeline("flux"), edits, **call)[0] for edits in ([], [edit_of("flux", "cond")]))
