@@ -40,8 +40,8 @@ class PromptTokens:
         if held == filled or (self.cut and held < filled and not any(self.read[held:])):
             return self.read[:held]
         raise InputError(
-            f"The text stream holds {held} places where the encoders fill {filled}: the pipeline was called with another "
-            "max_sequence_length than its own, or something is beside the prompt that cannot be told apart."
+            f"The text stream holds {held} places where the encoders fill {filled}: the pipeline was called with "
+            "another max_sequence_length than its own, or something is beside the prompt that cannot be told apart."
         )
 
 

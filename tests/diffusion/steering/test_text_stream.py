@@ -142,7 +142,7 @@ def test_several_pictures_of_a_prompt_and_a_shorter_text_stream() -> None:
 
 def test_a_longer_text_stream_than_the_pipelines_own_is_refused() -> None:
     call = {"prompt": PROMPTS[0], "max_sequence_length": 512, "guidance_scale": 1.0}
-    with pytest.raises(InputError, match="holds 589 places where the encoders fill 333: .* max_sequence_length"):
+    with pytest.raises(InputError, match=r"holds 589 places where the encoders fill 333: .* max_sequence_length"):
         texts("sd3", pipeline("sd3"), [edit_of("sd3", "cond")], **call)
 
 
