@@ -32,6 +32,7 @@ def going(scenes_run: Path, tmp_path: Path) -> tuple[Path, Callable[[int], None]
         now = datetime.now(timezone.utc).isoformat()
         images = {"done": done, "total": 16, "failed": 0}
         told = {"state": "running", "stage": "pass 1", "updated": now, "images": images, "images_per_second": 1.5}
+        told["process"] = os.getpid()  # a living one
         RunFolder(run).write_json("progress.json", progress | told)
 
     write(4)
