@@ -242,19 +242,16 @@ def _require_pointers(root: RunFolder) -> None:
         said = {"run": "", "complete": ""}
     except (ValueError, RecursionError):
         said = None
+    away = "move it away, or give another --out."
     if not (isinstance(said, dict) and said.keys() >= {"run", "complete"}):
-        raise InputError(
-            f"{root.path}/latest.json is not what gazetteer nightly left there, and would be written over; move it "
-            "away, or give another --out."
-        )
+        raise InputError(f"{root.path}/latest.json is not what gazetteer nightly left there; {away}")
     folder = local_path(root.path)
     if folder is None or not os.path.lexists(folder / "latest"):
         return
     named = os.readlink(folder / "latest") if (folder / "latest").is_symlink() else "/"
     if os.path.basename(named) != named:
         raise InputError(
-            f"{root.path}/latest is no link to a run beside it, as gazetteer nightly leaves it (a copy that followed "
-            "links has a folder there); move it away, or give another --out."
+            f"{root.path}/latest is no link to a run beside it (a copy that followed links has a folder there); {away}"
         )
 
 

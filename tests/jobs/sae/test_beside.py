@@ -16,8 +16,6 @@ from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig
 from gazetteer.jobs.config.schema import load_config
-from gazetteer.jobs.executors.task import Job
-from gazetteer.jobs.label.progress.bars import Progress
 from gazetteer.jobs.label.shards import make_items
 from gazetteer.jobs.sae import stream
 from gazetteer.jobs.sae.capture import CaptureWorker, concatenate
@@ -117,9 +115,6 @@ def test_prompts_keep_their_own_number_of_words(tmp_path: Path) -> None:
     whole = concatenate([worker.run(items[:1]), alone])
     assert whole.cells == found.cells
     np.testing.assert_array_equal(whole.vectors[words], found.vectors[words])
-    jobs = [Job("one", tuple(items))]
-    with pytest.raises(InputError, match=r"words at transformer_blocks.*: leave out --stream"):
-        stream._InOrder(jobs, lambda _: None, Progress("stream", 2)).done(jobs[0], found)
 
 
 def test_pictures_go_through_the_model_in_batches_unless_each_is_to_be_exact(
