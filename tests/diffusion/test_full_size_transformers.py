@@ -52,7 +52,7 @@ def test_blocks_and_costs_follow_from_the_configurations(
     asked = [f"model.path={folder}", f"prompts.path={tmp_path / 'prompts.csv'}", "images=1", *EMBEDDED]
     if not preset:
         asked += ["generation.steps=50", "generation.guidance=4.0", "generation.height=1024", "generation.width=1024"]
-        asked += [f"generation.blocks=[{names[30]}]"]
+        asked += [f"generation.blocks=[{names[30]}]", "prompts.column=caption"]
     own = ["--config", preset] if preset else []
     done = in_process("plan", *own, "--json", "--set", *asked, f"saes={tmp_path}")
     assert done.returncode == 0, done.stderr

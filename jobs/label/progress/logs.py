@@ -13,6 +13,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from gazetteer.data.core.files.regular import NotRegularError, local_path, require_regular
+from gazetteer.data.runs.identity import RUN
 
 log = logging.getLogger(__name__)
 
@@ -72,13 +73,19 @@ def log_file(run: str | Path) -> list[str]:
 
 
 class _File(logging.FileHandler):
-    """Opens its file at the first record, and lets records go while that cannot be, as behind a link or in a pipe."""
+    """Opens its file at the first record, and lets records go while that cannot be, as behind a link or in a pipe.
+
+    A run's own opens once the run has begun: until then its folder may turn out to be somebody else's.
+    """
 
     def __init__(self, path: str, asked: bool) -> None:
         super().__init__(path, encoding="utf-8", delay=True)
         self._silent = not asked
+        self._of_run = not asked
 
     def _open(self) -> TextIOWrapper:
+        if self._of_run and not Path(self.baseFilename).with_name(Path(RUN).name).exists():
+            raise FileNotFoundError
         if Path(self.baseFilename).exists():
             require_regular(self.baseFilename)
         return open(self.baseFilename, "a", encoding="utf-8", opener=_no_link)

@@ -32,7 +32,7 @@ def test_pages_of_a_file_url_lie_in_the_folder_itself(tmp_path: Path, here: Path
     ).is_file()
     served = atlas_of(RunFolder(url), tmp_path / "scratch", "", "update", lambda *_: None)
     assert served == tmp_path / "run" / "atlas", "it is the run's own, and is not written again"
-    (served / "data/atlas.js").write_text('Atlas.put("atlas",' + "[" * 100_000)
+    (served / "data" / "atlas.js").write_text('Atlas.put("atlas",' + "[" * 100_000)
     with pytest.raises(InputError, match="holds other autoencoders"):  # needed as it is to be written again
         atlas_of(RunFolder(url), tmp_path / "scratch", "", "update", lambda *_: None)
     assert main(["rate", url, "--features", "2", "--out", f"file://{tmp_path / 'rate'}"]) == 0
