@@ -26,8 +26,9 @@ from gazetteer.data.tables.schemas import COMPONENTS
 TOLD_BY = ["concept", *SITE_COLUMNS, "feature", "objective", "estimator"]
 """Columns by which rows of several calls are told apart."""
 NONE = "none_taken"
-_PARTS = ("fingerprint", "config")
 """Stands in the ``config`` of a call by whose scores no weight could be taken: no edit goes with them."""
+_PARTS = ("fingerprint", "config")
+"""Of the provenance of a table."""
 
 
 def component_rows(

@@ -25,8 +25,8 @@ class JointAttention:
             another number of them is no other program to a compiler.
     """
 
-    def __init__(self, empty: int) -> None:
-        self.empty = torch.tensor(float(empty))
+    def __init__(self, empty: int, device: str = "cpu") -> None:
+        self.empty = torch.tensor(float(empty), device=device)
 
     def __call__(
         self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, attention_mask: None = None

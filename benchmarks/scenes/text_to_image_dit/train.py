@@ -92,7 +92,7 @@ def prepare(latents: Path, budget: Budget, seed: int, device: str = "cpu") -> Tr
     torch.manual_seed(seed)
     tokenizer, files = CLIPTokenizer.from_pretrained(latents / "tokenizer"), open_files(latents)
     transformer: Any = build_transformer(*files.latents.shape[1:3])
-    transformer.set_attn_processor(attention := JointAttention(NO_T5))
+    transformer.set_attn_processor(attention := JointAttention(NO_T5, device))
     encoders: Any = tuple(build_text_encoder(tokenizer) for _ in range(2))
     modules: tuple[nn.Module, ...] = (transformer, *encoders)
     for module in modules:

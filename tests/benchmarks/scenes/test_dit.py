@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from benchmarks.scenes.autoencoder.model import build_autoencoder
 from benchmarks.scenes.text_to_image.latents import LATENT_SHAPE
@@ -108,3 +109,23 @@ def test_one_empty_place_stands_for_all_of_them() -> None:
         assert torch.allclose(ours[0], theirs[0], atol=1e-4) and torch.allclose(
             ours[1], theirs[1], rtol=1e-3, atol=1e-4
         )
+
+
+def test_other_numbers_of_empty_places_compile_nothing_anew() -> None:
+    torch.manual_seed(0)
+    transformer = build_transformer(12, 8)
+    for parameter in transformer.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    transformer.set_attn_processor(attention := JointAttention(1))
+    noisy, time, words = torch.randn(2, 12, 8, 8), torch.tensor([700.0, 20.0]), torch.randn(2, 33, 192)
+    pooled = torch.randn(2, 192)
+    plain = transformer(noisy, words, pooled, time, return_dict=False)[0]
+    compiled = CompileCounter()
+    for block in transformer.transformer_blocks:
+        block.compile(dynamic=False, backend=compiled)
+    same = transformer(noisy, words, pooled, time, return_dict=False)[0]
+    programs = compiled.frame_count
+    attention.empty.fill_(200)
+    other = transformer(noisy, words, pooled, time, return_dict=False)[0]
+    assert programs > 0 and compiled.frame_count == programs
+    assert torch.allclose(same, plain, atol=1e-5) and not torch.allclose(other, plain, atol=1e-3)

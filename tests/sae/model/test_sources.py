@@ -152,12 +152,12 @@ def test_a_pattern_may_say_what_an_autoencoder_reads(tmp_path: Path) -> None:
 
 def test_where_they_are_instead_is_said_of_mappings_too(tmp_path: Path) -> None:
     for site in SITES:
-        random_sae(6, 12, 3).save_pretrained(tmp_path / "work" / "saes" / site.slug, {"site": site})
+        random_sae(6, 12, 3).save_pretrained(tmp_path / "trained" / "saes" / site.slug, {"site": site})
     (tmp_path / "files").mkdir()
     for name in ("sae_img_6.pt", "sae_img_12.pt"):
         write_diffract(tmp_path / "files" / name)
     for name, said in (
-        ("work", rf"they are in {tmp_path}/work/saes: set saes to that folder"),
+        ("trained", rf"they are in {tmp_path}/trained/saes: set saes to that folder"),
         ("files", r"it holds files that are an SAE each \(sae_img_12\.pt, sae_img_6\.pt\): name one of them"),
     ):
         for saes in (str(tmp_path / name), {"*": str(tmp_path / name)}):
