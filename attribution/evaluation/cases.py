@@ -52,6 +52,14 @@ def showing(cases: Sequence[Case], concept: str) -> list[Case]:
     return [case for case in named if case.half == REPORT] or named
 
 
+def said_of(shown: Sequence[Case], prompts: Prompts, concept: str) -> str:
+    """Of which prompts pictures of a concept are, in words; empty of those that are reported on, and of none."""
+    if not shown or shown[0].half == REPORT:
+        return ""
+    made = " and edits made from" if shown[0].prompt in prompts.source else ""
+    return f"pictures are of prompts that doses are chosen on{made}: no prompt that is reported on names {concept}"
+
+
 def named_in(cases: Sequence[Case], half: int) -> set[str]:
     """The concepts that the prompts of a half name."""
     return set().union(*(case.named for case in cases if case.half == half))

@@ -17,7 +17,7 @@ from gazetteer.attribution.edits.delta_file import require_same, save_delta
 from gazetteer.attribution.edits.method_names import accepted, takes_all
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
-from gazetteer.attribution.evaluation.cases import REPORT, Case, Prompts, showing
+from gazetteer.attribution.evaluation.cases import Case, Prompts, said_of, showing
 from gazetteer.attribution.evaluation.evaluators import Images, painter
 from gazetteer.attribution.scores.selection import TopFraction
 from gazetteer.data.core.errors import InputError
@@ -140,10 +140,7 @@ def _shown_of(prompts: Prompts, config: EditConfig, shown: list[Case]) -> str:
         elsewhere = sum(concept in named for named in prompts.source.values())
         others = f"; {elsewhere} that edits are made from do" if elsewhere else ""
         return f"no pictures: of the {len(prompts.cases)} prompts that are painted none names {concept}{others}"
-    if shown[0].half == REPORT:
-        return ""
-    made = " and edits made from" if shown[0].prompt in prompts.source else ""
-    return f"pictures are of prompts that doses are chosen on{made}: no prompt that is reported on names {concept}"
+    return said_of(shown, prompts, concept)
 
 
 def _differs(run: RunConfig, methods: MethodConfig, marks: dict[str, Any], config: EditConfig) -> list[str]:

@@ -10,7 +10,7 @@ from gazetteer.attribution.edits.cast import fitted
 from gazetteer.attribution.edits.defaults import POOL
 from gazetteer.attribution.edits.delta import Delta, applied
 from gazetteer.attribution.edits.delta_file import load_delta
-from gazetteer.attribution.evaluation.cases import Case, showing
+from gazetteer.attribution.evaluation.cases import Case, said_of, showing
 from gazetteer.attribution.evaluation.evaluators import Images, painter
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import OwnFiles
@@ -27,8 +27,12 @@ def write_sheet(run: RunConfig, edits: Sequence[str], pictures: int, out: str, o
 
     Args:
         edits: files of `gazetteer attribute edit` or `score`, each made from the configured model.
-        pictures: rows, of prompts that name the first edit's concept and took no part in making it.
+        pictures: rows, of prompts that name the edits' concept: of the half that is reported on, or where none of it
+            does of the other, which is said in every row.
         others: rows below them, of prompts that do not name it: they should come out as they were.
+
+    Returns:
+        ``sheet`` (the file), ``pictures`` and ``columns``; ``shown`` (of which prompts, where that is to be said).
 
     Raises:
         InputError: an edit that does not fit the model or says no concept, or no prompt that names it.
@@ -44,13 +48,17 @@ def write_sheet(run: RunConfig, edits: Sequence[str], pictures: int, out: str, o
                 f"{path} is of {edit['concept']!r}, {edits[0]} of {about[0]['concept']!r}; a sheet shows edits of one "
                 "concept."
             )
-    concept, drawn = about[0]["concept"], read_cases(run, POOL, style_words(run)).cases
-    named = showing(drawn, concept)[:pictures]
+    concept, prompts = about[0]["concept"], read_cases(run, POOL, style_words(run))
+    named = showing(prompts.cases, concept)[:pictures]
     if not named:
         raise InputError(f"No prompt of the configuration names {concept!r}.")
-    drawn = [case for case in drawn if case.half == named[0].half]
-    shown = named + [case for case in drawn if concept not in case.named][:others]
+    half = [case for case in prompts.cases if case.half == named[0].half]
+    shown, note = (
+        named + [case for case in half if concept not in case.named][:others],
+        said_of(named, prompts, concept),
+    )
     columns, said = _columns(run, deltas, about, shown)
+    said = [note, *said] if note else said
     rows: list[dict[str, Any]] = []
     for number, case in enumerate(shown):
         files = {title: f"{number}-{title.replace(' ', '-')}.png" for title in columns}
@@ -59,7 +67,7 @@ def write_sheet(run: RunConfig, edits: Sequence[str], pictures: int, out: str, o
         apart = [] if concept in case.named else [f"the prompt does not name {concept}"]
         rows.append({"prompt": case.prompt, "seed": case.seed, "edits": [*apart, *said], "files": files})
     written = folder.write("weights.json", f"{json.dumps({'pictures': rows}, indent=1)}\n".encode())
-    return {"sheet": str(written), "pictures": len(rows), "columns": list(columns)}
+    return {"sheet": str(written), "pictures": len(rows), "columns": list(columns), "shown": note}
 
 
 def _columns(

@@ -213,6 +213,8 @@ def _attribute_sheet(arguments: argparse.Namespace) -> int:
 
     result = write_sheet(run, arguments.edits, arguments.pictures, arguments.out, arguments.others)
     print(f"{result['sheet']}: {result['pictures']} rows of {', '.join(result['columns'])}")
+    if result["shown"]:
+        print(result["shown"])
     print_json(arguments, result)
     return DONE
 

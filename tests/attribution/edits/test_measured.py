@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,11 @@ def test_pictures_are_of_prompts_that_name_the_concept_in_either_half(
     assert bool(done["before"]) == ("no pictures" not in shown) and Path(done["before"]).exists()
     if done["before"]:
         sheet = write_sheet(run, [done["edit"]], 2, str(tmp_path / "sheet"), others=0)
-        assert sheet["pictures"] == {"boat": 1, "dog": 2}[concept]
+        assert sheet["pictures"] == {"boat": 1, "dog": 2}[concept] and shown in sheet["shown"]
+        rows = json.loads(Path(sheet["sheet"]).read_text())["pictures"]
+        assert all((row["edits"][0] == sheet["shown"]) == bool(shown) for row in rows) and bool(sheet["shown"]) == bool(
+            shown
+        )
     none = make_edit(run, MethodConfig(steps=2), EditConfig(concept, method="uce", sheet=0), str(tmp_path / "none"))
     assert none["shown"] == "no pictures: --sheet is 0" and not none["before"]
 
